@@ -1,0 +1,5 @@
+"""`python -m barwright` is the `barwright` command."""
+
+from barwright.cli import main
+
+main()

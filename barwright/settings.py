@@ -1,0 +1,63 @@
+"""Every setting, read once from the environment and passed down. `barwright config` prints this page."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _shared(name: str) -> AliasChoices:
+    """A variable that other programs read too (psql scripts, Kafka tools), so it carries no prefix of ours."""
+    return AliasChoices(name)
+
+
+class Settings(BaseSettings):
+    """Barwright's configuration. A setting is read from BARWRIGHT_<NAME> unless it says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="BARWRIGHT_", extra="ignore", populate_by_name=True)
+
+    database_url: str = Field(
+        "", validation_alias=_shared("DATABASE_URL"),
+        description="PostgreSQL or TimescaleDB DSN; empty: libpq's PG* variables",
+    )
+    kafka_bootstrap_servers: str = Field(
+        "127.0.0.1:9092", validation_alias=_shared("KAFKA_BOOTSTRAP_SERVERS"), description="Kafka brokers, host:port,…"
+    )
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", validation_alias=_shared("REDIS_URL"),
+        description="Redis or Valkey; everything works without it, slower",
+    )
+
+    home: Path = Field(Path(".barwright"), description="where `barwright run` keeps its servers' data")
+    host: str = Field("127.0.0.1", description="address the API listens on")
+    port: int = Field(8000, ge=0, le=65535, description="port of the API; 0 takes a free one")
+    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
+
+    engine: Literal["auto", "timescaledb", "postgres"] = Field(
+        "auto", description="engine built by `barwright migrate`; auto: by what the server offers"
+    )
+
+    tick_topic: str = Field("tick-data", description="the fixed topic with live ticks")
+    tick_partitions: int = Field(6, ge=1, description="partitions of the fixed topic when Barwright creates it")
+    dynamic_pattern: str = Field("^dynamic-.*", description="regular expression of the topics with history")
+    group: str = Field("barwright", description="prefix of the Kafka consumer groups' names")
+    batch_rows: int = Field(10_000, ge=1, le=100_000, description="most rows in one ingest transaction")
+    writers: int = Field(2, ge=1, le=8, description="database connections one ingest process writes with")
+    future_skew: float = Field(5.0, ge=0, description="seconds a tick may lie ahead of the clock before it is refused")
+    raw_retention_days: float | None = Field(None, gt=0, description="ticks older than this are refused; empty: none")
+
+    seal_lag: float = Field(2.0, ge=0, description="seconds the seal trails the database's clock")
+    maintain_interval: float = Field(1.0, gt=0, description="seconds between two rounds of maintain")
+
+    page_cache_bars: int = Field(2_000_000, ge=0, description="closed bars one API process keeps in memory")
+    page_ttl: int = Field(86_400, ge=1, description="seconds a closed page stays in Redis; must be below revision_days")
+    revision_days: float = Field(7.0, gt=1, description="days the revision log is kept")
+    database_pool: int = Field(8, ge=1, description="database connections of one API process")
+
+    simulator_symbols: str = Field(
+        "BTCUSD,ETHUSD,SOLUSD,XRPUSD,EUR/USD", description="symbols of the simulated feed, comma-separated"
+    )
+    simulator_rate: float = Field(40.0, gt=0, description="trades per second of the simulated feed, all symbols together")
+    simulator_seed: int = Field(1, description="seed of the simulated market")
