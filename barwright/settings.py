@@ -39,6 +39,10 @@ class Settings(BaseSettings):
         "auto", description="engine built by `barwright migrate`; auto: by what the server offers"
     )
 
+    timescaledb_minimum: str = Field(
+        "2.29.2", description="oldest TimescaleDB accepted; older ones have known data loss (tests use 2.23 in WASM)"
+    )
+
     tick_topic: str = Field("tick-data", description="the fixed topic with live ticks")
     tick_partitions: int = Field(6, ge=1, description="partitions of the fixed topic when Barwright creates it")
     dynamic_pattern: str = Field("^dynamic-.*", description="regular expression of the topics with history")
