@@ -16,7 +16,15 @@ def upgrade() -> None:
     """Build the engine that fits and record it."""
     settings = context.config.attributes["settings"]
     engine = choose(inspect(op.get_bind()), settings.engine, settings.timescaledb_minimum)
-    run("common/tables.sql", "common/functions.sql", f"{engine}/ticks.sql", f"{engine}/levels.sql", "common/calendar.sql")
+    run(
+        "common/tables.sql",
+        "common/functions.sql",
+        f"{engine}/ticks.sql",
+        f"{engine}/levels.sql",
+        "common/calendar.sql",
+    )
+    if engine == "timescaledb":
+        run("timescaledb/policies.sql")
     op.get_bind().execute(text("insert into barwright.meta (engine) values (:engine)"), {"engine": engine})
     run("common/search_path.sql")
 

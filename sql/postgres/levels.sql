@@ -106,6 +106,17 @@ as $$
 declare
     ids bigint[];
     l level;
+    -- The late ranges ($1) widened to whole buckets of a level ($2: width), clamped to its watermark ($3), merged.
+    touched constant text := '
+        with touched as (
+            select symbol, unnest(range_agg(tstzrange(
+                date_bin($2, lower(span), ''2000-01-03Z''),
+                least($3, date_bin($2, upper(span) - interval ''1 microsecond'', ''2000-01-03Z'') + $2)
+            ))) as span
+            from late_range
+            where id = any($1) and date_bin($2, lower(span), ''2000-01-03Z'') < $3
+            group by symbol
+        )';
 begin
     perform hold_maintenance();
     select array_agg(id) into ids from late_range;
@@ -113,24 +124,14 @@ begin
         return 0;
     end if;
     for l in select * from level order by ordinal loop
-        create temp table touched on commit drop as
-        select symbol, lower(span) as lo, upper(span) as hi
-        from (
-            select symbol, unnest(range_agg(tstzrange(
-                date_bin(l.width, lower(span), '2000-01-03Z'),
-                least(l.watermark, date_bin(l.width, upper(span) - interval '1 microsecond', '2000-01-03Z') + l.width)
-            ))) as span
-            from late_range
-            where id = any(ids) and date_bin(l.width, lower(span), '2000-01-03Z') < l.watermark
-            group by symbol
-        ) as merged;
-        execute format('
+        execute format('%s
             delete from rollup_%s as r using touched as t
-            where r.symbol = t.symbol and r.bucket >= t.lo and r.bucket < t.hi', l.name);
-        execute format('
-            insert into rollup_%s select bar.* from touched as t cross join lateral (%s) as bar', l.name,
-            select_bars(l.name, 'source.symbol = t.symbol and {time} >= t.lo and {time} < t.hi'));
-        drop table touched;
+            where r.symbol = t.symbol and r.bucket >= lower(t.span) and r.bucket < upper(t.span)', touched, l.name)
+        using ids, l.width, l.watermark;
+        execute format('%s
+            insert into rollup_%s select bar.* from touched as t cross join lateral (%s) as bar', touched, l.name,
+            select_bars(l.name, 'source.symbol = t.symbol and {time} >= lower(t.span) and {time} < upper(t.span)'))
+        using ids, l.width, l.watermark;
     end loop;
     perform finish_repair(ids);
     return cardinality(ids);

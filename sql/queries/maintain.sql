@@ -1,0 +1,61 @@
+-- engine: which engine this database was built with, and the extension's version where there is one
+select engine, (select extversion from pg_extension where extname = 'timescaledb') from meta;
+
+-- levels: every level with its width and parent, bottom up
+select name, width, parent, sealed, watermark from level order by ordinal;
+
+-- lock_timeout: how long a seal may wait for open ingest transactions before it lets them pass and tries again
+set local lock_timeout = '200ms';
+
+-- move_seal: seal every level up to the database's clock less a lag
+select move_seal(clock_timestamp() - %(lag)s);
+
+-- advance: roll one level up by at most a step (engine postgres); true while more is left
+select advance(%(level)s, %(step)s);
+
+-- repair: compute every bar again that late ranges touch (engine postgres)
+select repair();
+
+-- lock_maintenance: hold the maintenance lock for this session (a TimescaleDB refresh runs outside transactions)
+select pg_advisory_lock(hashtextextended('barwright.maintenance', 0));
+
+-- unlock_maintenance: and let it go
+select pg_advisory_unlock(hashtextextended('barwright.maintenance', 0));
+
+-- goals: per level, its watermark and how far it can be refreshed: its seal and whole buckets of its parent's watermark
+select l.name, l.width, l.watermark, least(l.sealed, date_bin(l.width, min(p.watermark), '2000-01-03Z')) as goal
+from level as l left join level as p on p.name = l.parent
+where l.name = %(level)s group by l.name;
+
+-- refresh: materialise a level between two bucket starts (engine timescaledb, extension 2.28 or newer)
+call refresh_continuous_aggregate(%(view)s, %(lo)s::timestamptz, %(hi)s::timestamptz, options => %(options)s);
+
+-- refresh_old: the same where a manual refresh takes no options and is one batch
+call refresh_continuous_aggregate(%(view)s, %(lo)s::timestamptz, %(hi)s::timestamptz);
+
+-- move_watermark: a level is rolled up to here; never backwards
+update level set watermark = greatest(watermark, %(watermark)s) where name = %(level)s;
+
+-- overtaken: note that a policy refreshed past our seal while no maintain ran: what lies between is repaired and revised
+insert into late_range (symbol, span)
+select symbol, tstzrange((select sealed from level where name = '1m'), materialized_until('1m'))
+from symbols
+where materialized_until('1m') > (select sealed from level where name = '1m');
+
+-- late_spans: what awaits repair, merged over symbols with holes below an hour closed, with the ranges it answers for
+with late as (
+    select id, span from late_range order by id
+), merged as (
+    select unnest(range_agg(tstzrange(lower(span), upper(span) + interval '1 hour'))) as span from late
+)
+select (select array_agg(id) from late),
+       (select array_agg(tstzrange(lower(span), upper(span) - interval '1 hour') order by span) from merged);
+
+-- finish_repair: delete these late ranges and write their revisions
+select finish_repair(%(ids)s);
+
+-- lead: become the one active maintain; held by the session, so a dead one frees it
+select pg_try_advisory_lock(hashtextextended('barwright.leader', 0));
+
+-- forget_revisions: drop revisions older than anything that may still be cached under them
+delete from revision where at < now() - %(age)s;
