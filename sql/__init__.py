@@ -30,13 +30,13 @@ _OPTIONS = f"-c search_path={SCHEMA},public -c timezone=UTC -c idle_in_transacti
 
 def read(path: str) -> LiteralString:
     """The text of a file below sql/, for instance `common/tables.sql`."""
-    return cast(LiteralString, (HERE / path).read_text())
+    return cast("LiteralString", (HERE / path).read_text())
 
 
 @cache
 def queries(name: str) -> Mapping[str, LiteralString]:
     """The named queries of `queries/<name>.sql`. They are literal strings: we answer for the files."""
-    return {key: cast(LiteralString, body.strip()) for key, body in _BLOCK.findall(read(f"queries/{name}.sql"))}
+    return {key: cast("LiteralString", body.strip()) for key, body in _BLOCK.findall(read(f"queries/{name}.sql"))}
 
 
 def connect(url: str, role: str = "barwright", **options: Any) -> Connection[tuple[Any, ...]]:

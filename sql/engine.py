@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 Q = queries("maintain")
-# One transaction of a catch-up on the postgres engine covers this much: 600,000 ticks/s roll up, so a day of a busy
-# market stays below a minute.
-STEP = timedelta(days=1)
 # A span of at most this many buckets is refreshed in one batch, which never shows less than before; longer ones go
 # oldest first in batches of as many (the default, newest first by 10, hid 2,800 of 2,880 visible bars for 1.6 s).
 BATCH = 240
@@ -77,8 +74,8 @@ class Postgres:
             self.connection.execute(Q["move_seal"], {"lag": lag})
 
     def advance(self, level: str) -> None:
-        """See Engine; day by day after an outage."""
-        while _row(self.connection.execute(Q["advance"], {"level": level, "step": STEP}))[0]:
+        """See Engine; step by step after an outage."""
+        while _row(self.connection.execute(Q["advance"], {"level": level}))[0]:
             pass
 
     def repair(self) -> int:

@@ -2,9 +2,10 @@
 -- from its source (live_*), and the public view that joins them (ohlcv_*).
 
 -- The SQL text that computes a level's bars from those rows of its source that meet a condition: the one definition,
--- used by the live views, the rollups and the repairs. The watermark in such a condition is a sub-select, evaluated once.
+-- used by the live views (source: the parent's ohlcv_*), the roll-up and the repair (its rollup_*; both stay below the
+-- parent's watermark, and planning a view of views over 150 partitions costs 18 ms). 1m comes from ticks always.
 -- 1m: an imported bar (seq -1) stands in for the trades of its minute; open and close are the first and last by seq.
-create function select_bars(level_name text, condition text) returns text
+create function select_bars(level_name text, source text, condition text) returns text
 language sql stable set search_path = barwright, pg_temp
 return (
     select case when parent is null then format($bars$
@@ -38,10 +39,10 @@ return (
             case when count(trades) = count(*) then sum(trades)::bigint end as trades,
             case when count(buy_volume) = count(*) then sum(buy_volume) end as buy_volume,
             bool_or(imported) as imported
-        from ohlcv_%s as source
+        from %s_%s as source
         where %s
         group by 1, 2
-    $bars$, width, parent, replace(condition, '{time}', 'source.bucket')) end
+    $bars$, width, source, parent, replace(condition, '{time}', 'source.bucket')) end
     from level where name = level_name
 );
 
@@ -58,7 +59,7 @@ begin
             )', l.name);
         -- One moment of all symbols, as screeners ask for it.
         execute format('create index on rollup_%s (bucket)', l.name);
-        execute format('create view live_%s as %s', l.name, select_bars(l.name,
+        execute format('create view live_%s as %s', l.name, select_bars(l.name, 'ohlcv',
             format('{time} >= (select watermark from level where name = %L)', l.name)));
         execute format('
             create view ohlcv_%1$s as
@@ -73,9 +74,10 @@ begin
 end
 $$;
 
--- Roll a level up from its watermark to its seal and its parent's watermark, at most `step` at a time, so that no
--- transaction is long after an outage. Rows and watermark move together: a kill leaves neither. True while more is left.
-create function advance(level_name text, step interval) returns boolean
+-- Roll a level up from its watermark to its seal and its parent's watermark, at most 1,440 buckets at a time (a day of
+-- 1m), so that no transaction is long after an outage. Rows and watermark move together: a kill leaves neither. True
+-- while more is left.
+create function advance(level_name text) returns boolean
 language plpgsql set search_path = barwright, pg_temp
 as $$
 declare
@@ -87,11 +89,11 @@ begin
     select * into l from level where name = level_name;
     select least(l.sealed, date_bin(l.width, min(p.watermark), '2000-01-03Z')) into goal
     from level as p where p.name = l.parent;
-    until := least(goal, date_bin(l.width, l.watermark + greatest(step, l.width), '2000-01-03Z'));
+    until := least(goal, l.watermark + l.width * 1440);
     if until <= l.watermark then
         return false;
     end if;
-    execute format('insert into rollup_%s %s', l.name, select_bars(l.name, '{time} >= $1 and {time} < $2'))
+    execute format('insert into rollup_%s %s', l.name, select_bars(l.name, 'rollup', '{time} >= $1 and {time} < $2'))
     using l.watermark, until;
     update level set watermark = until where name = l.name;
     return until < goal;
@@ -130,7 +132,8 @@ begin
         using ids, l.width, l.watermark;
         execute format('%s
             insert into rollup_%s select bar.* from touched as t cross join lateral (%s) as bar', touched, l.name,
-            select_bars(l.name, 'source.symbol = t.symbol and {time} >= lower(t.span) and {time} < upper(t.span)'))
+            select_bars(l.name, 'rollup',
+                'source.symbol = t.symbol and {time} >= lower(t.span) and {time} < upper(t.span)'))
         using ids, l.width, l.watermark;
     end loop;
     perform finish_repair(ids);

@@ -10,8 +10,8 @@ set local lock_timeout = '200ms';
 -- move_seal: seal every level up to the database's clock less a lag
 select move_seal(clock_timestamp() - %(lag)s);
 
--- advance: roll one level up by at most a step (engine postgres); true while more is left
-select advance(%(level)s, %(step)s);
+-- advance: roll one level up by one step (engine postgres); true while more is left
+select advance(%(level)s);
 
 -- repair: compute every bar again that late ranges touch (engine postgres)
 select repair();
