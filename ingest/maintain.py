@@ -1,4 +1,4 @@
-"""The Coordinator: seals what is over, rolls the levels up, repairs what late ticks touched. One is active at a time."""
+"""The Coordinator: seals what is over, rolls the levels up, repairs what late ticks touched. One is active."""
 
 from __future__ import annotations
 

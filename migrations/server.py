@@ -12,7 +12,7 @@ Engine = Literal["timescaledb", "postgres"]
 
 @dataclass(frozen=True)
 class Server:
-    """A database server: PostgreSQL's version number (180006), TimescaleDB's version and edition, where there is one."""
+    """A database server: PostgreSQL's version number (180006), TimescaleDB's version and edition if any."""
 
     postgres: int
     timescaledb: str | None
@@ -20,7 +20,7 @@ class Server:
 
 
 def inspect(connection: Connection) -> Server:
-    """Ask the server; installs the TimescaleDB extension where the server has it preloaded but this database has not."""
+    """Ask the server; creates the TimescaleDB extension where the server has it preloaded."""
     preloaded = "timescaledb" in connection.scalar(text("select current_setting('shared_preload_libraries', true)"))
     installed = connection.scalar(text("select 1 from pg_extension where extname = 'timescaledb'"))
     if preloaded and not installed:
