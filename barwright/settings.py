@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(Path(".barwright"), description="where `barwright run` keeps its servers' data")
+    jars: Path = Field(Path(".jars"), description="where `barwright run` keeps Kafka's jars, fetched once by Maven")
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="port of the API; 0 takes a free one")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")

