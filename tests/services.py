@@ -63,7 +63,7 @@ def server(variable: str, make: Callable[[], Service]) -> Iterator[Server]:
 
 def demand(service: Service) -> None:
     """Raise BarwrightError when the machine lacks what a service needs."""
-    packages.demand(service.missing())  # type: ignore[attr-defined]
+    packages.demand(service.missing())
 
 
 def postgres(home: Path) -> Postgres:
@@ -93,9 +93,8 @@ class Wasm(Service):
         super().__init__(home, port)
         self.child = Child(self.directory, self.log, "server.mjs", patience=5)
 
-    @staticmethod
-    def missing() -> list[str]:
-        """Programs it needs that this machine lacks."""
+    def missing(self) -> list[str]:
+        """See Service."""
         return [] if node() else ["node"]
 
     @property
@@ -137,7 +136,7 @@ def new_database(server_url: str, template: str | None = None) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(
-            SQL("create database {} template {}").format(Identifier(name), Identifier(template or "template1"))
+            SQL("create database {} template {}").format(Identifier(name), Identifier(template or "template0"))
         )
         if template:
             # A property of the database, which is not copied.

@@ -10,7 +10,20 @@ from barwright.sql.engine import engine_of, levels
 from tests import oracle
 
 INTERVALS = (*oracle.WIDTHS, "1mo")
-COLUMNS = ["symbol", "bucket", "open", "high", "low", "close", "volume", "quote_volume", "vwap", "trades", "buy_volume", "imported"]
+COLUMNS = [
+    "symbol",
+    "bucket",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "vwap",
+    "trades",
+    "buy_volume",
+    "imported",
+]
 INSERT = """
 insert into ticks (symbol, ts, seq, price, size, side, open, high, low, quote, trades)
 values (%(symbol)s, %(ts)s, %(seq)s, %(price)s, %(size)s, %(side)s, %(open)s, %(high)s, %(low)s, %(quote)s, %(trades)s)
