@@ -26,5 +26,7 @@ def configure(settings: Settings, role: str) -> None:
         cache_logger_on_first_use=True,
     )
     # Libraries log through the standard library; only what they call a warning is worth an operator's time.
-    logging.basicConfig(stream=sys.stderr, level=max(level, logging.WARNING), format=f"%(levelname)s {role} %(name)s %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr, level=max(level, logging.WARNING), format=f"%(levelname)s {role} %(name)s %(message)s"
+    )
     structlog.contextvars.bind_contextvars(role=role)

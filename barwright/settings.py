@@ -18,14 +18,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BARWRIGHT_", extra="ignore", populate_by_name=True)
 
     database_url: str = Field(
-        "", validation_alias=_shared("DATABASE_URL"),
+        "",
+        validation_alias=_shared("DATABASE_URL"),
         description="PostgreSQL or TimescaleDB DSN; empty: libpq's PG* variables",
     )
     kafka_bootstrap_servers: str = Field(
         "127.0.0.1:9092", validation_alias=_shared("KAFKA_BOOTSTRAP_SERVERS"), description="Kafka brokers, host:port,…"
     )
     redis_url: str = Field(
-        "redis://127.0.0.1:6379/0", validation_alias=_shared("REDIS_URL"),
+        "redis://127.0.0.1:6379/0",
+        validation_alias=_shared("REDIS_URL"),
         description="Redis or Valkey; everything works without it, slower",
     )
 
@@ -64,5 +66,7 @@ class Settings(BaseSettings):
     simulator_symbols: str = Field(
         "BTCUSD,ETHUSD,SOLUSD,XRPUSD,EUR/USD", description="symbols of the simulated feed, comma-separated"
     )
-    simulator_rate: float = Field(40.0, gt=0, description="trades per second of the simulated feed, all symbols together")
+    simulator_rate: float = Field(
+        40.0, gt=0, description="trades per second of the simulated feed, all symbols together"
+    )
     simulator_seed: int = Field(1, description="seed of the simulated market")

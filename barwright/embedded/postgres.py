@@ -51,9 +51,8 @@ class Postgres(Service):
         self.settings = {**_SETTINGS, **(settings or {})}
         self.child = Child(self.directory, self.log, "postgres", signal.SIGINT)
 
-    @staticmethod
-    def missing() -> list[str]:
-        """Programs it needs that this machine lacks."""
+    def missing(self) -> list[str]:
+        """See Service."""
         return [
             *([] if _program("postgres") else ["postgres"]),
             *([] if unprivileged.prefix() is not None else ["unshare"]),

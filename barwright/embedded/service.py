@@ -21,6 +21,10 @@ class Service(ABC):
         self.log = home.resolve() / "logs" / f"{self.name}.log"
         self.port = port
 
+    @abstractmethod
+    def missing(self) -> list[str]:
+        """Programs it needs that this machine lacks."""
+
     @property
     @abstractmethod
     def url(self) -> str:
@@ -49,16 +53,31 @@ class Service(ABC):
         return self.child.pid
 
     def start(self, timeout: float = 60) -> None:
-        """Start the server and wait until it answers. A taken port is replaced by a free one: read `port` afterwards.
+        """Start the server and wait until it answers.
 
         Raises BarwrightError when it does not come up within `timeout` seconds.
         """
+        self.launch()
+        self.wait(timeout)
+
+    def launch(self) -> None:
+        """Start the server without waiting. A taken port is replaced by a free one: read `port` afterwards."""
         self.child.stop_orphans()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port(self.port)
         self.prepare()
         self.child.start(self.command())
-        self._wait(time.monotonic() + timeout)
+
+    def wait(self, timeout: float = 60) -> None:
+        """Wait until the server answers; see start."""
+        deadline = time.monotonic() + timeout
+        while not self.is_ready():
+            if self.pid is None or time.monotonic() > deadline:
+                self.child.kill()
+                raise BarwrightError(
+                    f"{self.name} did not start:\n{self.child.tail()}", f"Its log is {self.child.log}."
+                )
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """Stop the server in order."""
@@ -67,12 +86,3 @@ class Service(ABC):
     def kill(self) -> None:
         """End the server at once, as a crash would."""
         self.child.kill()
-
-    def _wait(self, deadline: float) -> None:
-        while not self.is_ready():
-            if self.pid is None or time.monotonic() > deadline:
-                self.child.kill()
-                raise BarwrightError(
-                    f"{self.name} did not start:\n{self.child.tail()}", f"Its log is {self.child.log}."
-                )
-            time.sleep(0.05)

@@ -18,9 +18,8 @@ class Valkey(Service):
         super().__init__(home, port)
         self.child = Child(self.directory, self.log, "valkey-server", signal.SIGTERM, patience=10)
 
-    @staticmethod
-    def missing() -> list[str]:
-        """Programs it needs that this machine lacks."""
+    def missing(self) -> list[str]:
+        """See Service."""
         return [] if _binary() else ["valkey-server"]
 
     @property

@@ -1,0 +1,57 @@
+# Two commands: `make run` and `make test`. Python 3.11 and Maven are all they ask for.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+UV := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-annotate --no-header
+
+.PHONY: run test check bench lock clean
+
+run: .venv/run  ## everything on this machine, in the foreground; Ctrl-C stops it
+	@$(BIN)/barwright run
+
+test: .venv/dev  ## all tests; starts what it needs and leaves nothing running
+	@$(BIN)/pytest $(ARGS)
+
+check: .venv/dev  ## lint, format, types, import rule
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/pytest -q tests/test_imports.py
+
+bench: .venv/dev  ## measure on this machine
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: .venv/dev  ## lock the dependencies again, with hashes
+	@$(PIP) install uv
+	@$(UV) requirements.in requirements-build.in -o requirements.lock
+	@$(UV) requirements-dev.in -o requirements-dev.lock
+
+clean:  ## remove what can be made again; the data in .barwright stays
+	rm -rf .venv .jars build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/timescaledb/node_modules
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/run: requirements.lock pyproject.toml | .venv/made
+	@echo "installing Barwright into .venv"
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev: requirements-dev.lock pyproject.toml | .venv/made
+	@echo "installing Barwright and what tests it into .venv"
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/made:
+	@missing=; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || missing="$$missing python3(3.11-or-newer)"; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	[ -d .jars ] || [ -n "$$KAFKA_BOOTSTRAP_SERVERS" ] || command -v mvn >/dev/null || missing="$$missing maven"; \
+	if [ -n "$$missing" ]; then \
+	  echo "Not found on this machine:$$missing"; \
+	  echo "Debian and Ubuntu: sudo apt-get install -y python3 python3-venv maven    macOS: brew install python maven"; \
+	  echo "Another Python is named by make PYTHON=python3.12 run"; exit 1; \
+	fi
+	@$(PYTHON) -m venv .venv
+	@touch $@

@@ -1,0 +1,150 @@
+"""The command line. Commands import what they need when they run, so that `--help` is quick."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from barwright import __version__
+from barwright.errors import BarwrightError
+
+if TYPE_CHECKING:
+    from barwright.settings import Settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """OHLCV bars you can trust: ticks on Kafka become exact bars in the database and in the API.
+
+    Everything is configured by the environment; `barwright config` lists it.
+    """
+
+
+@cli.command()
+def run() -> None:
+    """Run everything on this machine, in the foreground: servers, feed, ingest, maintain and the API."""
+    from barwright import run as running
+
+    running.run(settings())
+
+
+@cli.command()
+def feed() -> None:
+    """Publish a source's trades to Kafka."""
+    from barwright.ingest import feed as role
+
+    _until_stopped("feed", role.run)
+
+
+@cli.command()
+def ingest() -> None:
+    """Land Kafka's messages in the database, each once. Run several to share the work."""
+    from barwright.ingest import consume as role
+
+    _until_stopped("ingest", role.run)
+
+
+@cli.command()
+def maintain() -> None:
+    """Close and repair bars. Run two, and the second takes over when the first dies."""
+    from barwright.ingest import maintain as role
+
+    _until_stopped("maintain", role.run)
+
+
+@cli.command()
+def serve() -> None:
+    """Answer clients: the HTTP API."""
+    from barwright import log
+    from barwright.api import server
+
+    attached = _attached()
+    log.configure(attached, "serve")
+    server.run(attached)
+
+
+@cli.command()
+@click.argument("revision", default="head")
+def migrate(revision: str) -> None:
+    """Bring the database's schema to a revision (the newest). Twice is harmless, two at once are safe."""
+    from sqlalchemy.exc import OperationalError
+
+    from barwright import migrations
+
+    try:
+        migrations.upgrade(_attached(), revision)
+    except OperationalError as error:
+        raise BarwrightError(f"The database: {error.orig}", "Check DATABASE_URL or the PG* variables.") from error
+
+
+@cli.command()
+def env() -> None:
+    """Print the variables that attach a shell to the running instance: eval "$(barwright env)"."""
+    import shlex
+
+    from barwright import instance
+
+    home = settings().home
+    running = instance.read(home)
+    if running is None:
+        raise BarwrightError(f"No Barwright runs in {home}.", "Start one with `barwright run`, or set BARWRIGHT_HOME.")
+    for name, value in running.exports().items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@cli.command()
+def config() -> None:
+    """List every setting: its variable, its default, what it means, and its value now."""
+    from rich.console import Console
+
+    from barwright.configuration import table
+
+    Console().print(table(settings()))
+
+
+def settings() -> "Settings":
+    """The settings of this process; BarwrightError names each variable that is wrong."""
+    from pydantic import ValidationError
+
+    from barwright.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        from barwright.configuration import variable
+
+        wrong = [f"{variable(str(item['loc'][0]))}={item['input']}: {item['msg']}" for item in error.errors()]
+        raise BarwrightError("; ".join(wrong) + ".", "`barwright config` says what each setting takes.") from error
+
+
+def _attached() -> "Settings":
+    """The settings, attached to the instance that runs in their home where the environment names no servers."""
+    from barwright import instance
+
+    return instance.attach(settings())
+
+
+def _until_stopped(name: str, role: Callable[["Settings", threading.Event], None]) -> None:
+    """Run a role until SIGTERM or SIGINT: it drains, and the process ends with status 0."""
+    from barwright import log
+
+    attached, stop = _attached(), threading.Event()
+    log.configure(attached, name)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stop.set())
+    role(attached, stop)
+
+
+def main() -> None:
+    """The `barwright` command; what Barwright can explain is said in a sentence, not in a traceback."""
+    try:
+        cli()
+    except BarwrightError as error:
+        click.echo(f"barwright: {error.message}", err=True)
+        if error.hint:
+            click.echo(error.hint, err=True)
+        sys.exit(1)

@@ -1,0 +1,37 @@
+"""The settings as a table for people."""
+
+from typing import Any
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import AliasChoices
+from rich.table import Table
+
+from barwright.settings import Settings
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting; a name that already is one is returned as it is."""
+    field = Settings.model_fields.get(name)
+    if field is None:
+        return name
+    alias = field.validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"BARWRIGHT_{name.upper()}"
+
+
+def table(settings: Settings) -> Table:
+    """Every setting: variable, default, meaning, and its value where the environment sets it."""
+    rows = Table("variable", "default", "meaning", "now", title="Barwright's settings", title_justify="left")
+    for name, field in Settings.model_fields.items():
+        now = _shown(name, getattr(settings, name)) if name in settings.model_fields_set else ""
+        rows.add_row(variable(name), _shown(name, field.default), field.description, now)
+    return rows
+
+
+def _shown(name: str, value: Any) -> str:
+    """A value for the eye: without a password, and an empty one visible."""
+    if name == "database_url" and value:
+        return make_conninfo(value, password="***") if "password" in conninfo_to_dict(value) else str(value)
+    if name == "redis_url" and "@" in value:
+        scheme, _, rest = value.partition("://")
+        return f"{scheme}://***@{rest.rpartition('@')[2]}"
+    return "(none)" if value in ("", None) else str(value)

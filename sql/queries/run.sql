@@ -1,0 +1,22 @@
+-- engine: the engine this database was built with and what it runs on, in words
+select concat_ws(' ',
+    engine,
+    (select extversion from pg_extension where extname = 'timescaledb' and engine = 'timescaledb'),
+    'on PostgreSQL',
+    split_part(current_setting('server_version'), ' ', 1)
+)
+from meta;
+
+-- positions: per partition, the next message to land and how many rows have landed
+select topic, partition, next_offset, rows from ingest_offset;
+
+-- newest_bars: the newest minute of the first few symbols
+select s.symbol, b.bucket, b.open, b.high, b.low, b.close, b.volume, b.trades
+from (select symbol from symbols order by symbol limit 10) as s
+cross join lateral (
+    select * from ohlcv_1m as o where o.symbol = s.symbol order by o.bucket desc limit 1
+) as b
+order by s.symbol;
+
+-- watermark: up to when minutes are closed
+select watermark from level where name = '1m';

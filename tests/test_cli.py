@@ -1,0 +1,117 @@
+"""The command line: quick help, settings in a table, errors in a sentence."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from barwright import cli, instance
+from barwright.errors import BarwrightError
+from barwright.instance import Instance
+from barwright.settings import Settings
+
+SERVERS = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "PGHOST", "PGPORT", "PGDATABASE"}
+RUNNING = Instance(
+    1, "postgres", "postgresql://b:p@127.0.0.1:15432/b", "127.0.0.1:19092", "redis://127.0.0.1:16379/0", 8000
+)
+
+
+@pytest.fixture(autouse=True)
+def unnamed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No server is named, and the home is empty."""
+    for name in SERVERS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BARWRIGHT_HOME", str(tmp_path))
+
+
+def barwright(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the real command."""
+    command = [sys.executable, "-m", "barwright", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+
+
+def test_help_imports_no_role_and_no_server() -> None:
+    code = "import sys, barwright.cli as c\ntry: c.cli(['--help'])\nexcept SystemExit: print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"pydantic", "psycopg", "kafka", "litestar", "alembic", "sqlalchemy", "rich", "psutil"}
+    assert heavy.isdisjoint(modules)
+
+
+def test_config_tells_every_setting_and_what_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:secret@db/bars")
+    shown = CliRunner(env={"COLUMNS": "250"}).invoke(cli.cli, ["config"]).output
+    for name, field in Settings.model_fields.items():
+        assert field.description
+        assert f"BARWRIGHT_{name.upper()}" in shown or name.upper() in shown
+    assert "secret" not in shown
+    assert "user=me" in shown
+
+
+def test_a_wrong_setting_is_named_with_its_value() -> None:
+    done = barwright("config", BARWRIGHT_PORT="many")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("barwright: BARWRIGHT_PORT=many: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_is_away_is_no_traceback() -> None:
+    done = barwright("migrate", DATABASE_URL="postgresql://127.0.0.1:1/none")
+    assert done.returncode == 1
+    assert "Connection refused" in done.stderr
+    assert "DATABASE_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_env_without_an_instance_says_how_to_start_one() -> None:
+    done = barwright("env")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "barwright run" in done.stderr
+
+
+def test_env_prints_what_a_shell_evaluates(tmp_path: Path) -> None:
+    script = f'eval "$({sys.executable} -m barwright env)"; echo "$DATABASE_URL $KAFKA_BOOTSTRAP_SERVERS $REDIS_URL"'
+    with instance.hold(tmp_path):
+        instance.write(tmp_path, RUNNING)
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == [RUNNING.database_url, RUNNING.kafka_bootstrap_servers, RUNNING.redis_url]
+
+
+def test_a_command_attaches_to_what_runs_but_not_over_what_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with instance.hold(tmp_path):
+        instance.write(tmp_path, RUNNING)
+        attached = instance.attach(Settings())
+        assert attached.database_url == RUNNING.database_url
+        assert attached.kafka_bootstrap_servers == RUNNING.kafka_bootstrap_servers
+        monkeypatch.setenv("PGHOST", "db")
+        monkeypatch.setenv("REDIS_URL", "redis://other")
+        attached = instance.attach(Settings())
+        assert (attached.database_url, attached.redis_url) == ("", "redis://other")
+        assert attached.kafka_bootstrap_servers == RUNNING.kafka_bootstrap_servers
+    assert instance.attach(Settings()).database_url == ""
+
+
+def test_what_a_killed_instance_left_is_not_attached_to(tmp_path: Path) -> None:
+    with instance.hold(tmp_path):
+        instance.write(tmp_path, RUNNING)
+        left = (tmp_path / "instance.json").read_text()
+    (tmp_path / "instance.json").write_text(left)
+    assert instance.read(tmp_path) is None
+    assert json.loads(left)["pid"] == RUNNING.pid
+
+
+def test_a_home_is_held_once(tmp_path: Path) -> None:
+    with instance.hold(tmp_path):
+        instance.write(tmp_path, RUNNING)
+        with (
+            pytest.raises(BarwrightError, match=r"already runs .*process 1, API on port 8000"),
+            instance.hold(tmp_path),
+        ):
+            pass
+    with instance.hold(tmp_path):
+        assert instance.read(tmp_path) is None

@@ -1,0 +1,191 @@
+"""The real `barwright run`: ready, attached to, refused twice, stopped in order, killed and started again."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+from tests import services
+from tests.test_cli import SERVERS
+
+FIRST, LATER = 180.0, 20.0
+ROLES = {"feed", "ingest", "maintain", "serve"}
+
+
+class Running:
+    """A `barwright run` in a home, its output in a file."""
+
+    def __init__(self, home: Path, **environment: str) -> None:
+        self.home = home
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name not in SERVERS},
+            "BARWRIGHT_HOME": str(home / "state"),
+            "BARWRIGHT_JARS": str(services.JARS),
+            "BARWRIGHT_PORT": "0",
+            **environment,
+        }
+        self.log = home / "output"
+        with self.log.open("w") as log:
+            self.process = self.command("run", stdout=log, stderr=subprocess.STDOUT)
+
+    def command(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "barwright", *arguments], env=self.environment, text=True, cwd=self.home, **options
+        )
+
+    def ask(self, *arguments: str) -> tuple[int, str, str]:
+        with self.command(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            output, errors = process.communicate(timeout=60)
+        return process.returncode, output, errors
+
+    def wait_until_ready(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while "\nready\n" not in (output := self.log.read_text()):
+            assert self.process.poll() is None, output
+            assert time.monotonic() < deadline, output
+            time.sleep(0.1)
+
+    def variables(self) -> dict[str, str]:
+        status, output, errors = self.ask("env")
+        assert status == 0, errors
+        return dict(re.findall(r"^export (\w+)='?(.*?)'?$", output, re.MULTILINE))
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that works below the home, and the supervisor."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if Path(process.cwd()).is_relative_to(self.home):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                pass
+        return found
+
+    def kill_everything(self) -> None:
+        for process in self.processes():
+            process.kill()
+        self.process.wait()
+
+    def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(signum)
+        return self.process.wait(timeout=60)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home in which nothing outlives the test, however that ends."""
+    yield tmp_path
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(tmp_path):
+                process.kill()
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            pass
+
+
+@pytest.mark.slow
+def test_it_runs_is_attached_to_and_stops_in_order(home: Path) -> None:
+    running = Running(home)
+    running.wait_until_ready(FIRST)
+
+    variables = running.variables()
+    api = f"http://127.0.0.1:{variables['BARWRIGHT_PORT']}"
+    assert httpx.get(f"{api}/health/ready").status_code == 200
+    with psycopg.connect(variables["DATABASE_URL"]) as connection:
+        wait_for(lambda: connection.execute("select count(*) from ohlcv_1m").fetchone() != (0,))
+        names = connection.execute("select distinct application_name from pg_stat_activity").fetchall()
+        assert {f"barwright {role}" for role in ROLES - {"feed"}} <= {name for (name,) in names}
+    assert "engine: postgres on PostgreSQL 18" in running.log.read_text()
+
+    status, _, errors = running.ask("run")
+    assert status == 1
+    assert f"already runs in {home / 'state'} (process {running.process.pid}" in errors
+
+    assert running.stop() == 0
+    stopped = re.findall(r"^stopping (\w+)$", running.log.read_text(), re.MULTILINE)
+    assert stopped == ["feed", "ingest", "maintain", "serve", "kafka", "valkey", "postgres"]
+    assert running.processes() == []
+    assert running.ask("env")[0] == 1
+
+
+@pytest.mark.slow
+def test_after_a_kill_of_the_whole_tree_or_of_its_head_it_runs_again(home: Path) -> None:
+    first = Running(home)
+    first.wait_until_ready(FIRST)
+    with psycopg.connect(first.variables()["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("create table public.kept ()")
+    first.kill_everything()
+
+    second = Running(home)
+    second.wait_until_ready(LATER)
+    second.process.kill()
+    second.process.wait()
+
+    third = Running(home)
+    third.wait_until_ready(LATER)
+    with psycopg.connect(third.variables()["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("select from public.kept")
+    assert third.stop(signal.SIGINT) == 0
+    assert third.processes() == []
+
+
+@pytest.mark.slow
+def test_what_dies_is_started_again(home: Path) -> None:
+    running = Running(home)
+    running.wait_until_ready(FIRST)
+    for name in ("roles/serve", "valkey"):
+        (process,) = (p for p in running.processes() if p.cwd() == str(home / "state" / name))
+        process.kill()
+    api = f"http://127.0.0.1:{running.variables()['BARWRIGHT_PORT']}/health/ready"
+    output = running.log.read_text
+    wait_for(lambda: "serve has ended (-9)" in output() and "valkey has ended (-9)" in output(), 10)
+    wait_for(lambda: answers(api), 20)
+    assert running.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_signal_while_it_starts_stops_what_has_started(home: Path) -> None:
+    running = Running(home)
+    wait_for(lambda: "postgres is up" in running.log.read_text(), 60)
+    assert running.stop() == 0
+    assert running.processes() == []
+
+
+@pytest.mark.slow
+def test_servers_that_the_environment_names_are_used(home: Path, database: str) -> None:
+    running = Running(home, DATABASE_URL=database)
+    running.wait_until_ready(FIRST)
+    assert running.variables()["DATABASE_URL"] == database
+    assert not (home / "state" / "postgres").exists()
+    assert running.stop() == 0
+
+
+def test_a_named_server_that_is_away_is_said(home: Path) -> None:
+    running = Running(home, DATABASE_URL="postgresql://127.0.0.1:1/none", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert running.process.wait(timeout=30) == 1
+    assert "No Kafka broker answers at 127.0.0.1:1. Start it, or unset" in running.log.read_text().replace("\n", " ")
+    assert running.processes() == []
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_for(condition: Any, timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
