@@ -1,0 +1,53 @@
+"""The Litestar application: routes, error shape, documentation."""
+
+from typing import Any
+
+import structlog
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException
+
+from barwright.api.errors import ApiError
+from barwright.api.health import health_routes
+from barwright.api.reading import bars_routes
+from barwright.api.services import Services
+from barwright.settings import Settings
+
+log = structlog.get_logger()
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 400: "bad_request"}
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The API of one process."""
+    services = Services(settings)
+    app = Litestar(
+        route_handlers=[*bars_routes(services), *health_routes(services)],
+        exception_handlers={ApiError: _ours, HTTPException: _http, Exception: _bug},
+        lifespan=[services.lifespan],
+        logging_config=None,
+    )
+    app.state.services = services
+    return app
+
+
+def _answer(error: ApiError) -> Response[bytes]:
+    return Response(error.body(), status_code=error.status, headers=error.headers, media_type="application/json")
+
+
+def _ours(_: Request[Any, Any, Any], error: ApiError) -> Response[bytes]:
+    return _answer(error)
+
+
+def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Litestar's own refusals: no such path, method not allowed, body too large."""
+    status, path = error.status_code, request.url.path
+    message, hint = {
+        404: (f"There is nothing at {path:.200}.", "/schema lists the paths."),
+        405: (f"{path:.200} does not take {request.method}.", f"Allowed: {(error.headers or {}).get('Allow', 'GET')}."),
+    }.get(status, (error.detail, ""))
+    return _answer(ApiError(status, _CODES.get(status, "http_error"), message, hint, headers=error.headers))
+
+
+def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """What nobody foresaw: logged whole, told without detail."""
+    log.error("unexpected error", path=request.url.path, query=request.url.query, exc_info=error)
+    return _answer(ApiError(500, "internal_error", "Something went wrong on our side.", "It has been logged."))

@@ -1,0 +1,60 @@
+-- look: what the caches must know: epoch, revision, the database's clock, watermarks, and revisions newer than one seen
+select
+    epoch,
+    rev,
+    extract(epoch from clock_timestamp())::float8,
+    (select jsonb_object_agg(name, extract(epoch from watermark)::bigint) from level),
+    case when rev > %(seen)s then (
+        select jsonb_agg(jsonb_build_array(
+            news.rev, symbol,
+            floor(extract(epoch from greatest(lower(span), '0001-01-01Z')))::bigint,
+            ceil(extract(epoch from least(upper(span), '9999-12-31Z')))::bigint
+        ) order by news.rev)
+        from (select * from revision where revision.rev > %(seen)s limit 10000) as news
+    ) end
+from meta;
+
+-- symbol_state: whether a symbol exists
+select exists (select from symbols where symbol = %(symbol)s);
+
+-- bars: a span of one symbol's bars, every digit as text, from one end ({order}); {view} is the level's
+select
+    extract(epoch from bucket)::bigint,
+    to_char(bucket, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    trim_scale(open)::text,
+    trim_scale(high)::text,
+    trim_scale(low)::text,
+    trim_scale(close)::text,
+    trim_scale(volume)::text,
+    coalesce(trim_scale(quote_volume)::text, %(null)s),
+    coalesce(trim_scale(vwap)::text, %(null)s),
+    coalesce(trades::text, %(null)s),
+    coalesce(trim_scale(buy_volume)::text, %(null)s),
+    case when imported then 'true' else 'false' end
+from {view}
+where symbol = %(symbol)s and bucket >= %(lo)s and bucket < %(hi)s
+order by bucket {order}
+limit %(limit)s;
+
+-- days: the days of a span that have bars, from one end ({order}): where a sparse symbol's next bars are
+select extract(epoch from bucket)::bigint from ohlcv_1d
+where symbol = %(symbol)s and bucket >= %(lo)s and bucket < %(hi)s
+order by bucket {order}
+limit %(limit)s;
+
+-- symbols: every symbol with the bucket of its newest day
+select symbol, source, market, base, quote, history_start, live, registered_at
+from symbols
+where %(symbol)s::text is null or symbol = %(symbol)s
+order by symbol collate "C";
+
+-- status: the engine, the database's state and its versions
+select engine, epoch, rev, clock_timestamp(), current_setting('server_version'),
+       (select extversion from pg_extension where extname = 'timescaledb')
+from meta;
+
+-- levels: how far each level is sealed and rolled up
+select name, sealed, watermark from level order by ordinal;
+
+-- newest_days: each of these symbols' newest day with bars
+select symbol, max(bucket) from ohlcv_1d where symbol = any(%(symbols)s) group by symbol;
