@@ -101,19 +101,19 @@ create index on revision (at);  -- the sweep of old ones
 create table tick_shape (
     ts timestamptz not null,
     symbol text not null,
-    seq bigint not null check (seq >= -1),
-    price numeric not null check (price > 0 and price < 1e18 and scale(price) <= 18),
-    size numeric not null check (size >= 0 and size < 1e18 and scale(size) <= 18),
-    side "char" check (side in ('b', 's')),
-    open numeric check (open > 0 and open < 1e18 and scale(open) <= 18),
-    high numeric check (high > 0 and high < 1e18 and scale(high) <= 18),
-    low numeric check (low > 0 and low < 1e18 and scale(low) <= 18),
-    quote numeric check (quote >= 0 and quote < 1e18 and scale(quote) <= 18),
-    trades integer check (trades >= 0),
+    seq bigint not null constraint seq_in_range check (seq >= -1),
+    price numeric not null constraint price_in_range check (price > 0 and price < 1e18 and scale(price) <= 18),
+    size numeric not null constraint size_in_range check (size >= 0 and size < 1e18 and scale(size) <= 18),
+    side "char" constraint side_is_known check (side in ('b', 's')),
+    open numeric constraint open_in_range check (open > 0 and open < 1e18 and scale(open) <= 18),
+    high numeric constraint high_in_range check (high > 0 and high < 1e18 and scale(high) <= 18),
+    low numeric constraint low_in_range check (low > 0 and low < 1e18 and scale(low) <= 18),
+    quote numeric constraint quote_in_range check (quote >= 0 and quote < 1e18 and scale(quote) <= 18),
+    trades integer constraint trades_in_range check (trades >= 0),
     constraint bar_is_whole check (
         case when seq = -1
-        then open is not null and high >= greatest(open, price) and low <= least(open, price)
+        then num_nulls(open, high, low) = 0 and high >= greatest(open, price) and low <= least(open, price)
              and side is null and ts = date_bin('1 minute', ts, '2000-01-03Z')
-        else open is null and high is null and low is null and quote is null and trades is null end
+        else num_nonnulls(open, high, low, quote, trades) = 0 end
     )
 );
