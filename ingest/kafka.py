@@ -1,0 +1,233 @@
+"""The Kafka client behind one small interface: a group's consumer, a producer's settings, topics and their names.
+
+kafka-python now; another client needs only this module rewritten.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from barwright.errors import BarwrightError
+from barwright.settings import Settings
+
+with warnings.catch_warnings():
+    # The library warns about itself on import.
+    warnings.simplefilter("ignore")
+    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+    from kafka.consumer.subscription_state import ConsumerRebalanceListener
+    from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+    from kafka.errors import (
+        KafkaError,
+        LogTruncationError,
+        NoOffsetForPartitionError,
+        OffsetOutOfRangeError,
+        TopicAlreadyExistsError,
+    )
+    from kafka.structs import OffsetAndMetadata
+
+__all__ = ["Consumer", "KafkaError", "OutOfRangeError", "Partition", "producer", "topic_of_symbol"]
+
+# Bounds on what the client holds before we take it: one answer of a broker, and one more under way. A record batch
+# larger than this is still delivered, alone.
+FETCH_BYTES: Final = 4 * 1024 * 1024
+PARTITION_BYTES: Final = 1024 * 1024
+MOST_RECORDS: Final = 2_000
+# How soon a new dynamic topic, or a topic made again under its old name, is seen.
+METADATA_MS: Final = 3_000
+_ESCAPED: Final = re.compile(r"[^A-Za-z0-9.-]")
+_ESCAPE: Final = re.compile(r"_([0-9a-f]{2})")
+
+
+class Partition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    number: int
+
+
+class OutOfRangeError(BarwrightError):
+    """The position asked for is not in the log of these partitions."""
+
+    def __init__(self, partitions: Collection[Partition]) -> None:
+        super().__init__(f"outside the log: {sorted(partitions)}")
+        self.partitions = partitions
+
+
+class Consumer:
+    """One member of a consumer group.
+
+    The callbacks run on the client's own thread. A partition that is assigned stays paused until `start_at`: its
+    position is the database's to say, and Kafka's own is for lag tools only.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: str,
+        topics: Iterable[str],
+        pattern: str | None,
+        assigned: Callable[[Collection[Partition]], None],
+        gone: Callable[[Collection[Partition]], None],
+    ) -> None:
+        demand_crc32c()
+        self._client = KafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+            group_id=group,
+            client_id=f"barwright-{group}",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            # Eager and even: the first member would get every one-partition topic from the default assignor.
+            partition_assignment_strategy=[RoundRobinPartitionAssignor],
+            fetch_max_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=PARTITION_BYTES,
+            max_poll_records=MOST_RECORDS,
+            metadata_max_age_ms=METADATA_MS,
+            reconnect_backoff_max_ms=2_000,
+            request_timeout_ms=15_000,
+            bootstrap_timeout_ms=5_000,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=2_000,
+            metrics_enabled=False,
+        )
+        listener = _Listener(self._client, assigned, gone)
+        self._client.subscribe(topics=list(topics), pattern=pattern, listener=listener)
+
+    def poll(self, timeout: float) -> Mapping[Partition, list[tuple[int, bytes | None]]]:
+        """Records (offset, value) that have arrived, by partition; waits for the first at most `timeout` seconds.
+
+        Raises OutOfRangeError, KafkaError.
+        """
+        try:
+            found = self._client.poll(timeout_ms=int(timeout * 1000))
+        except OffsetOutOfRangeError as error:
+            raise OutOfRangeError([Partition(*tp) for tp in error.args[0]]) from error
+        except (LogTruncationError, NoOffsetForPartitionError) as error:
+            raise OutOfRangeError([Partition(*tp) for tp in self._client.assignment()]) from error
+        return {Partition(*tp): [(record.offset, record.value) for record in records] for tp, records in found.items()}
+
+    def topic_id(self, topic: str) -> UUID | None:
+        """The id that tells a topic from a later one of the same name, as of the last look."""
+        return self._client._cluster.topic_id(topic)  # type: ignore[no-any-return]
+
+    def assignment(self) -> set[Partition]:
+        """What this member has now."""
+        return {Partition(*tp) for tp in self._client.assignment()}
+
+    def start_at(self, partition: Partition, offset: int) -> bool:
+        """Read on from here; False where the partition is no longer assigned."""
+        try:
+            self._client.seek(TopicPartition(*partition), offset)
+            self._client.resume(TopicPartition(*partition))
+        except (ValueError, KeyError):
+            return False
+        return True
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        """Deliver nothing of these for now; polling goes on."""
+        for partition in self.assignment().intersection(partitions):
+            self._client.pause(TopicPartition(*partition))
+
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        """Deliver these again, from where they were paused."""
+        for partition in self.assignment().intersection(partitions):
+            self._client.resume(TopicPartition(*partition))
+
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
+        """The first offset in the log and the one after the last. Raises KafkaError."""
+        asked = [TopicPartition(*partition) for partition in partitions]
+        starts = self._client.beginning_offsets(asked, timeout_ms=5_000)
+        ends = self._client.end_offsets(asked, timeout_ms=5_000)
+        return {Partition(*tp): (starts[tp], ends[tp]) for tp in asked}
+
+    def positions(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset that will be fetched next; control records count as read, unlike in what `poll` gave."""
+        held = {p: self._client.position(TopicPartition(*p), 100) for p in self.assignment().intersection(partitions)}
+        return {partition: position for partition, position in held.items() if position is not None}
+
+    def commit(self, positions: Mapping[Partition, int]) -> None:
+        """Tell Kafka's lag tools how far we are; does not wait, and its failure means nothing."""
+        offsets = {TopicPartition(*p): OffsetAndMetadata(offset, "", -1) for p, offset in positions.items()}
+        self._client.commit_async(offsets, callback=lambda *_: None)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._client.close(autocommit=False, timeout_ms=3_000)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Holds back what is assigned, and passes the news on."""
+
+    def __init__(
+        self,
+        client: KafkaConsumer,
+        assigned: Callable[[Collection[Partition]], None],
+        gone: Callable[[Collection[Partition]], None],
+    ) -> None:
+        self._client, self._assigned, self._gone = client, assigned, gone
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        for tp in assigned:
+            self._client.pause(tp)
+            self._client.seek(tp, 0)  # any position: without one the client would ask Kafka for its own
+        self._assigned([Partition(*tp) for tp in assigned])
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self._gone([Partition(*tp) for tp in revoked])
+
+    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        self._gone([Partition(*tp) for tp in lost])
+
+
+def producer(settings: Settings, **options: Any) -> KafkaProducer:
+    """A producer that delivers each record once and in order: idempotent, acknowledged by every replica in sync."""
+    demand_crc32c()
+    return KafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+        acks="all",
+        enable_idempotence=True,
+        allow_auto_create_topics=False,
+        reconnect_backoff_max_ms=2_000,
+        **options,
+    )
+
+
+def ensure_topic(settings: Settings, topic: str, partitions: int) -> bool:
+    """Create a topic unless it is there; True if it was made. Raises KafkaError."""
+    admin = KafkaAdminClient(
+        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+        request_timeout_ms=10_000,
+        bootstrap_timeout_ms=5_000,
+    )
+    try:
+        if topic in admin.list_topics():
+            return False
+        admin.create_topics({topic: {"num_partitions": partitions}})
+    except TopicAlreadyExistsError:
+        return False
+    finally:
+        admin.close()
+    return True
+
+
+def topic_of_symbol(symbol: str) -> str:
+    """The topic with a symbol's history: `dynamic-EUR_2fUSD`. Kafka allows `[a-zA-Z0-9._-]` only, and takes `.` and `_`
+    for the same in metrics, so `_` itself is escaped."""
+    return "dynamic-" + _ESCAPED.sub(lambda match: f"_{ord(match[0]):02x}", symbol)
+
+
+def symbol_of_topic(topic: str) -> str:
+    """The symbol whose history a topic carries."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), topic.removeprefix("dynamic-"))
+
+
+def demand_crc32c() -> None:
+    """Fail where the compiled checksum is absent: the client would quietly run at a quarter of its speed."""
+    if importlib.util.find_spec("crc32c") is None:
+        raise BarwrightError("The Python package crc32c is missing.", "Install kafka-python[crc32c].")
