@@ -67,8 +67,8 @@ class Database:
         options["options"] += _OPTIONS
         self.pool = AsyncConnectionPool[AsyncConnection[Row]](
             settings.database_url, kwargs={**options, "prepare_threshold": 0, "connect_timeout": 2},
-            configure=_configure, min_size=1, max_size=settings.database_pool, timeout=WAIT, max_waiting=1000, max_lifetime=1800,
-            reconnect_timeout=5, name="serve", open=False,
+            configure=_configure, min_size=1, max_size=settings.database_pool, timeout=WAIT, max_waiting=1000,
+            max_lifetime=1800, reconnect_timeout=5, name="serve", open=False,
         )  # fmt: skip
 
     async def open(self) -> None:

@@ -8,7 +8,8 @@ from psycopg import sql as psql
 from barwright.api.database import Q
 from barwright.api.intervals import LEVELS
 
-FIELDS = tuple("bucket open high low close volume quote_volume vwap trades buy_volume imported".split())
+_PRICES = ("open", "high", "low", "close")
+FIELDS = ("bucket", *_PRICES, "volume", "quote_volume", "vwap", "trades", "buy_volume", "imported")
 CSV_HEADER = (",".join((*FIELDS, "closed")) + "\r\n").encode()
 _JSON = "".join(
     ["%.0s", '{"bucket":"%s"', *(f',"{name}":%s' for name in FIELDS[1:])]  # %.0s swallows the epoch seconds

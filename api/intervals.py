@@ -25,7 +25,7 @@ class Interval:
 
     def floor(self, t: int) -> int:
         """The start of the bucket that holds `t`."""
-        return t - (t - MONDAY) % self.width if self.width else _month(_months(t))
+        return t - (t - MONDAY) % self.width if self.width else month(months(t))
 
     def ceil(self, t: int) -> int:
         """The first bucket start at or after `t`."""
@@ -33,17 +33,17 @@ class Interval:
 
     def after(self, t: int, count: int = 1) -> int:
         """The start of the `count`-th bucket after the one that holds `t`; negative counts go back."""
-        start = self.floor(t) + count * self.width if self.width else _month(_months(t) + count)
+        start = self.floor(t) + count * self.width if self.width else month(months(t) + count)
         return min(max(start, FIRST), LAST)
 
 
-def _months(t: int) -> int:
+def months(t: int) -> int:
     """Months since the year 0."""
     date = moment(t)
     return date.year * 12 + date.month - 1
 
 
-def _month(number: int) -> int:
+def month(number: int) -> int:
     """The start of a month counted from the year 0, kept between the years 1 and 9999."""
     number = min(max(number, 12), 9999 * 12 + 11)
     return int((datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC) - EPOCH).total_seconds())

@@ -7,8 +7,11 @@ from contextlib import asynccontextmanager, suppress
 from litestar import Litestar
 
 from barwright.api.bars import Bars
+from barwright.api.cover import Cover
 from barwright.api.database import Database
 from barwright.api.follower import Follower
+from barwright.api.shared import Shared
+from barwright.api.store import Store
 from barwright.settings import Settings
 
 
@@ -18,8 +21,10 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database = Database(settings)
-        self.follower = Follower(self.database, lambda _: None)
-        self.bars = Bars(self.database, self.follower)
+        self.store = Store(settings.page_cache_bars)
+        self.shared = Shared(settings)
+        self.follower = Follower(self.database, self.store.changed)
+        self.bars = Bars(self.database, self.follower, Cover(self.database, self.follower, self.store, self.shared))
 
     @asynccontextmanager
     async def lifespan(self, _: Litestar) -> AsyncIterator[None]:
@@ -33,3 +38,4 @@ class Services:
             with suppress(asyncio.CancelledError):
                 await following
             await self.database.close()
+            await self.shared.close()

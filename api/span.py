@@ -6,30 +6,38 @@ not suffice, the days that have bars tell where to look next.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, LiteralString
+
+from psycopg.sql import Composed
+from psycopg.types.numeric import Int8
 
 from barwright.api.database import Row, Snapshot
 from barwright.api.encode import BARS_SQL, DAYS_SQL
 from barwright.api.intervals import DAY, FIRST, LEVELS, Interval, moment
 
 Window = tuple[int, int]
+Query = tuple[LiteralString | Composed, dict[str, Any]]
 
 
 def first_window(interval: Interval, lo: int, hi: int, limit: int, backwards: bool) -> Window:
-    """The part of [lo, hi) that holds `limit` bars if none is missing; from a day on, all of it: those are few."""
-    if interval.width in (0, DAY, 7 * DAY):
-        return lo, hi
+    """The window of a database query for `limit` bars; from a day on, all of [lo, hi): those are few."""
+    return (lo, hi) if interval.width in (0, DAY, 7 * DAY) else window(interval, lo, hi, limit, backwards)
+
+
+def window(interval: Interval, lo: int, hi: int, limit: int, backwards: bool) -> Window:
+    """The part of [lo, hi), bucket starts, that holds `limit` bars if none is missing."""
     if backwards:
         return max(lo, interval.after(hi - 1, 1 - limit) if hi > FIRST else FIRST), hi
     return lo, min(hi, interval.after(lo, limit))
 
 
-def arguments(symbol: str, window: Window, limit: int, null: str) -> dict[str, Any]:
+def arguments(symbol: str, window: Window, limit: int | None, null: str) -> dict[str, Any]:
     """The parameters of queries `bars` and `days`."""
-    return {"symbol": symbol, "lo": moment(window[0]), "hi": moment(window[1]), "limit": limit, "null": null}
+    return {"symbol": symbol, "lo": moment(window[0]), "hi": moment(window[1]), "null": null,
+            "limit": None if limit is None else Int8(limit)}  # fmt: skip
 
 
-def bars_query(interval: Interval, symbol: str, window: Window, limit: int, backwards: bool, null: str) -> Any:
+def bars_query(interval: Interval, symbol: str, window: Window, limit: int | None, backwards: bool, null: str) -> Query:
     """The query and arguments of a window's bars."""
     return BARS_SQL[interval.name, backwards], arguments(symbol, window, limit, null)
 

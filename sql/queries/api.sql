@@ -17,6 +17,16 @@ from meta;
 -- symbol_state: whether a symbol exists
 select exists (select from symbols where symbol = %(symbol)s);
 
+-- page_state: whether a symbol exists, and for each of some spans its highest revision and whether late rows touch it
+select
+    exists (select from symbols where symbol = %(symbol)s),
+    array_agg(coalesce(rev, 0) order by n),
+    array_agg(exists (select from late_range where symbol = %(symbol)s and late_range.span && page.span) order by n)
+from unnest(%(spans)s::tstzrange[]) with ordinality as page (span, n)
+left join lateral (
+    select max(rev) as rev from revision where symbol = %(symbol)s and revision.span && page.span
+) as newest on true;
+
 -- bars: a span of one symbol's bars, every digit as text, from one end ({order}); {view} is the level's
 select
     extract(epoch from bucket)::bigint,
@@ -34,13 +44,13 @@ select
 from {view}
 where symbol = %(symbol)s and bucket >= %(lo)s and bucket < %(hi)s
 order by bucket {order}
-limit %(limit)s;
+limit %(limit)s::bigint;
 
 -- days: the days of a span that have bars, from one end ({order}): where a sparse symbol's next bars are
 select extract(epoch from bucket)::bigint from ohlcv_1d
 where symbol = %(symbol)s and bucket >= %(lo)s and bucket < %(hi)s
 order by bucket {order}
-limit %(limit)s;
+limit %(limit)s::bigint;
 
 -- symbols: every symbol with the bucket of its newest day
 select symbol, source, market, base, quote, history_start, live, registered_at

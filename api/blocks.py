@@ -1,0 +1,132 @@
+"""Blocks: encoded bars of one symbol and interval over a span of time, ready to be sliced and joined.
+
+A *page* is a block over an aligned span of PAGE buckets that is wholly closed. A shorter block of closed bars ends at
+the watermark; an open one goes on to the end of time.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import accumulate
+
+import msgspec
+
+from barwright.api.database import Row
+from barwright.api.encode import rows as encoded
+from barwright.api.intervals import MONDAY, Interval, month, months
+
+PAGE = 500  # buckets in a page
+MONTHS = 120  # of months, ten years: 500 would be forty
+Series = tuple[str, str]  # symbol, interval
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Bars whose buckets start in [lo, hi) seconds.
+
+    `alive` ends when a revision changes one of them; only while the store has the block (`tracked`) does that happen.
+    """
+
+    series: Series
+    lo: int
+    hi: int
+    starts: "array[int]" = field(repr=False)
+    cuts: "array[int]" = field(repr=False)  # bar n is body[cuts[n]:cuts[n + 1]], its comma included
+    body: bytes = field(repr=False)
+    closed: bool = True
+    alive: bool = True
+    tracked: bool = False
+    tag: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.tag = blake2b(self.body, digest_size=8).digest()
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def between(self, lo: int, hi: int) -> tuple[int, int]:
+        """The positions of the bars that start in [lo, hi)."""
+        return bisect_left(self.starts, lo), bisect_left(self.starts, hi)
+
+
+class SpoiledError(ValueError):
+    """A stored page that is not what its key says."""
+
+
+def page(interval: Interval, t: int) -> int:
+    """The number of the page that holds the bucket of `t`."""
+    if interval.width:
+        return (t - MONDAY) // (interval.width * PAGE)
+    return months(t) // MONTHS
+
+
+def page_span(interval: Interval, number: int) -> tuple[int, int]:
+    """The span of a page, in seconds."""
+    if interval.width:
+        width = interval.width * PAGE
+        return MONDAY + number * width, MONDAY + (number + 1) * width
+    return month(number * MONTHS), month((number + 1) * MONTHS)
+
+
+def block(series: Series, lo: int, hi: int, found: Sequence[Row], closed_before: int) -> Block:
+    """A block of rows of query `bars`, ascending; it is closed where its end is."""
+    return _block(series, lo, hi, (row[0] for row in found), [line + b"," for line in encoded(found, closed_before)],
+                  hi <= closed_before)  # fmt: skip
+
+
+def _block(series: Series, lo: int, hi: int, starts: Iterable[int], lines: list[bytes], closed: bool) -> Block:
+    cuts = array("I", accumulate(map(len, lines), initial=0))
+    return Block(series, lo, hi, array("q", starts), cuts, b"".join(lines), closed)
+
+
+def split(series: Series, interval: Interval, lo: int, hi: int, found: Sequence[Row], watermark: int) -> list[Block]:
+    """The rows of [lo, hi) as blocks: whole pages, then what is closed of the next page, then what is open."""
+    edges = [lo]
+    while (end := page_span(interval, page(interval, edges[-1]))[1]) <= min(hi, watermark):
+        edges.append(end)
+    edges += sorted({min(hi, max(watermark, edges[-1])), hi} - {edges[-1]})
+    starts = [row[0] for row in found]
+    cuts = [bisect_left(starts, edge) for edge in edges]
+    return [
+        block(series, edges[n], edges[n + 1], found[cuts[n] : cuts[n + 1]], watermark) for n in range(len(edges) - 1)
+    ]
+
+
+def extended(old: Block, more: Block) -> Block:
+    """A closed block and the one that follows it, as one."""
+    assert old.hi == more.lo
+    cuts = old.cuts + array("I", (old.cuts[-1] + cut for cut in more.cuts[1:]))
+    return Block(old.series, old.lo, more.hi, old.starts + more.starts, cuts, old.body + more.body)
+
+
+_Stored = tuple[str, int, int, bytes, bytes, bytes]  # key, lo, hi, starts, cuts, body
+_decoder = msgspec.msgpack.Decoder(_Stored)
+
+
+def dump(key: str, page: Block) -> bytes:
+    """A page as Redis keeps it: with its key and a checksum."""
+    packed = msgspec.msgpack.encode((key, page.lo, page.hi, page.starts.tobytes(), page.cuts.tobytes(), page.body))
+    return blake2b(packed, digest_size=16).digest() + packed
+
+
+def parse(key: str, series: Series, span: tuple[int, int], value: bytes) -> Block:
+    """A page out of Redis; SpoiledError when it was cut, changed, or belongs to another key."""
+    if blake2b(value[16:], digest_size=16).digest() != value[:16]:
+        raise SpoiledError(key)
+    try:
+        stored, lo, hi, starts, cuts, body = _decoder.decode(value[16:])
+        found = Block(series, lo, hi, _array("q", starts), _array("I", cuts), body)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise SpoiledError(key) from error
+    sound = len(found.cuts) == len(found) + 1 and found.cuts[-1] == len(body) and found.cuts[0] == 0
+    if stored != key or (lo, hi) != span or not sound:
+        raise SpoiledError(key)
+    return found
+
+
+def _array(code: str, data: bytes) -> "array[int]":
+    result = array(code)
+    result.frombytes(data)
+    return result

@@ -1,0 +1,113 @@
+"""Closed pages in Redis, shared by processes and kept over restarts. Redis is never the truth: short timeouts, a
+circuit breaker, and the same answers without it."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import cast
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from barwright.settings import Settings
+
+TIMEOUT = 0.05  # seconds for one operation
+FAILURES, OPEN = 5, 5.0  # consecutive failures that open the breaker, and for how many seconds
+log = structlog.get_logger()
+
+
+class Breaker:
+    """Closed while calls succeed; after FAILURES in a row open for OPEN seconds, then one probe decides."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.open_until = 0.0
+
+    def allows(self) -> bool:
+        """Whether a call may be tried now; after the pause only one may, until it has succeeded."""
+        if self.failures < FAILURES:
+            return True
+        if time.monotonic() < self.open_until:
+            return False
+        self.open_until = time.monotonic() + OPEN
+        return True
+
+    @property
+    def closed(self) -> bool:
+        """Whether calls are believed to succeed."""
+        return self.failures < FAILURES
+
+    def succeeded(self) -> None:
+        """A call went well."""
+        if not self.closed:
+            log.info("redis is back")
+        self.failures = 0
+
+    def failed(self, error: Exception) -> None:
+        """A call failed."""
+        self.failures += 1
+        if self.failures == FAILURES:
+            log.warning("redis is away, answering without it", reason=str(error))
+        if self.failures >= FAILURES:
+            self.open_until = time.monotonic() + OPEN
+
+
+class Shared:
+    """Get and keep values; every failure is a miss."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.ttl = settings.page_ttl
+        self.redis: Redis = Redis.from_url(
+            settings.redis_url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, max_connections=32,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self.breaker = Breaker()
+        self.writes: set[asyncio.Task[None]] = set()
+
+    async def get(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of keys, None where there is none or Redis is away."""
+        if keys and self.breaker.allows():
+            try:
+                async with asyncio.timeout(TIMEOUT * 2):
+                    values = cast("list[bytes | None]", await self.redis.mget(keys))
+            except (RedisError, OSError, TimeoutError) as error:
+                self.breaker.failed(error)
+            else:
+                self.breaker.succeeded()
+                return values
+        return [None] * len(keys)
+
+    def keep(self, values: dict[str, bytes]) -> None:
+        """Keep values under keys that nobody has written yet, in the background."""
+        if values and len(self.writes) < 8 and self.breaker.allows():
+            task = asyncio.create_task(self._keep(values))
+            self.writes.add(task)
+            task.add_done_callback(self.writes.discard)
+
+    async def _keep(self, values: dict[str, bytes]) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT * 10), self.redis.pipeline(transaction=False) as pipeline:
+                for key, value in values.items():
+                    pipeline.set(key, value, nx=True, ex=self.ttl)
+                await pipeline.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            self.breaker.failed(error)
+        else:
+            self.breaker.succeeded()
+
+    async def ping(self) -> bool:
+        """Whether Redis answers, breaker or not."""
+        try:
+            async with asyncio.timeout(TIMEOUT * 4):
+                await self.redis.ping()
+        except (RedisError, OSError, TimeoutError):
+            return False
+        return True
+
+    async def close(self) -> None:
+        """End the connections."""
+        await asyncio.gather(*self.writes, return_exceptions=True)
+        await self.redis.aclose()
