@@ -2,7 +2,6 @@
 
 import threading
 import time
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -88,8 +87,8 @@ class Sampler(threading.Thread):
 
 
 def _consumer(settings: Settings) -> "KafkaConsumer":
-    with warnings.catch_warnings(action="ignore"):
-        from kafka import KafkaConsumer
+    from kafka import KafkaConsumer
+
     return KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers.split(","), request_timeout_ms=5000)
 
 
@@ -111,7 +110,7 @@ def flow(sample: Sample) -> str:
     if sample.trouble:
         return sample.trouble
     lag = "?" if sample.lag is None else f"{sample.lag:,}"
-    closed = f"   closed up to {sample.closed:%Y-%m-%d %H:%M}" if sample.closed else ""
+    closed = f"   closed up to {sample.closed:%H:%M} UTC" if sample.closed else ""
     return f"{sample.rate:,.0f} ticks/s   lag {lag}{closed}"
 
 

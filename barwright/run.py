@@ -1,7 +1,10 @@
 """`barwright run`: everything on one machine, in the foreground, until it is told to stop."""
 
 import http.client
+import os
+import shutil
 import signal
+import sys
 import threading
 import time
 from types import FrameType
@@ -133,6 +136,11 @@ def announcement(running: Instance) -> str:
             f"  database  {running.database_url or 'as the PG* variables say'}",
             f"  Kafka     {running.kafka_bootstrap_servers}",
             f"  Redis     {running.redis_url}",
-            '  another terminal attaches with: eval "$(barwright env)"',
+            f'  another terminal attaches with: eval "$({_command()} env)"',
         ]
     )
+
+
+def _command() -> str:
+    """How the user can call us from another terminal in this folder: a virtual environment may not be active there."""
+    return "barwright" if shutil.which("barwright") else os.path.relpath(sys.argv[0])

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ class Running:
 
     def kill_everything(self) -> None:
         for process in self.processes():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait()
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
@@ -81,21 +83,26 @@ class Running:
         return self.process.wait(timeout=60)
 
 
+Run = Callable[..., Running]
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    """A home in which nothing outlives the test, however that ends."""
-    yield tmp_path
-    for process in psutil.process_iter():
-        try:
-            if Path(process.cwd()).is_relative_to(tmp_path):
-                process.kill()
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            pass
+def run(tmp_path: Path) -> Iterator[Run]:
+    """Starts `barwright run` in one home; nothing of it outlives the test, however that ends."""
+    started: list[Running] = []
+
+    def start(**environment: str) -> Running:
+        started.append(Running(tmp_path, **environment))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.kill_everything()
 
 
 @pytest.mark.slow
-def test_it_runs_is_attached_to_and_stops_in_order(home: Path) -> None:
-    running = Running(home)
+def test_it_runs_is_attached_to_and_stops_in_order(run: Run) -> None:
+    running = run()
     running.wait_until_ready(FIRST)
 
     variables = running.variables()
@@ -109,7 +116,7 @@ def test_it_runs_is_attached_to_and_stops_in_order(home: Path) -> None:
 
     status, _, errors = running.ask("run")
     assert status == 1
-    assert f"already runs in {home / 'state'} (process {running.process.pid}" in errors
+    assert f"already runs in {running.home / 'state'} (process {running.process.pid}" in errors
 
     assert running.stop() == 0
     stopped = re.findall(r"^stopping (\w+)$", running.log.read_text(), re.MULTILINE)
@@ -119,19 +126,19 @@ def test_it_runs_is_attached_to_and_stops_in_order(home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_after_a_kill_of_the_whole_tree_or_of_its_head_it_runs_again(home: Path) -> None:
-    first = Running(home)
+def test_after_a_kill_of_the_whole_tree_or_of_its_head_it_runs_again(run: Run) -> None:
+    first = run()
     first.wait_until_ready(FIRST)
     with psycopg.connect(first.variables()["DATABASE_URL"], autocommit=True) as connection:
         connection.execute("create table public.kept ()")
     first.kill_everything()
 
-    second = Running(home)
+    second = run()
     second.wait_until_ready(LATER)
     second.process.kill()
     second.process.wait()
 
-    third = Running(home)
+    third = run()
     third.wait_until_ready(LATER)
     with psycopg.connect(third.variables()["DATABASE_URL"], autocommit=True) as connection:
         connection.execute("select from public.kept")
@@ -140,11 +147,11 @@ def test_after_a_kill_of_the_whole_tree_or_of_its_head_it_runs_again(home: Path)
 
 
 @pytest.mark.slow
-def test_what_dies_is_started_again(home: Path) -> None:
-    running = Running(home)
+def test_what_dies_is_started_again(run: Run) -> None:
+    running = run()
     running.wait_until_ready(FIRST)
     for name in ("roles/serve", "valkey"):
-        (process,) = (p for p in running.processes() if p.cwd() == str(home / "state" / name))
+        (process,) = (p for p in running.processes() if p.cwd() == str(running.home / "state" / name))
         process.kill()
     api = f"http://127.0.0.1:{running.variables()['BARWRIGHT_PORT']}/health/ready"
     output = running.log.read_text
@@ -154,24 +161,24 @@ def test_what_dies_is_started_again(home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_signal_while_it_starts_stops_what_has_started(home: Path) -> None:
-    running = Running(home)
+def test_a_signal_while_it_starts_stops_what_has_started(run: Run) -> None:
+    running = run()
     wait_for(lambda: "postgres is up" in running.log.read_text(), 60)
     assert running.stop() == 0
     assert running.processes() == []
 
 
 @pytest.mark.slow
-def test_servers_that_the_environment_names_are_used(home: Path, database: str) -> None:
-    running = Running(home, DATABASE_URL=database)
+def test_servers_that_the_environment_names_are_used(run: Run, tmp_path: Path, database: str) -> None:
+    running = run(DATABASE_URL=database)
     running.wait_until_ready(FIRST)
     assert running.variables()["DATABASE_URL"] == database
-    assert not (home / "state" / "postgres").exists()
+    assert not (tmp_path / "state" / "postgres").exists()
     assert running.stop() == 0
 
 
-def test_a_named_server_that_is_away_is_said(home: Path) -> None:
-    running = Running(home, DATABASE_URL="postgresql://127.0.0.1:1/none", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+def test_a_named_server_that_is_away_is_said(run: Run) -> None:
+    running = run(DATABASE_URL="postgresql://127.0.0.1:1/none", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert running.process.wait(timeout=30) == 1
     assert "No Kafka broker answers at 127.0.0.1:1. Start it, or unset" in running.log.read_text().replace("\n", " ")
     assert running.processes() == []
