@@ -1,5 +1,6 @@
 """The command line. Commands import what they need when they run, so that `--help` is quick."""
 
+import importlib
 import signal
 import sys
 import threading
@@ -15,13 +16,32 @@ if TYPE_CHECKING:
     from barwright.settings import Settings
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+# Commands that live with what they do; each is given a function that returns the settings, attached.
+ELSEWHERE = {"dead-letters": "barwright.ingest.dead_letters", "replay": "barwright.ingest.replay"}
+
+
+class Commands(click.Group):
+    """The commands of this module and those of ELSEWHERE, which are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *ELSEWHERE]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = importlib.import_module(ELSEWHERE[cmd_name]).command
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """OHLCV bars you can trust: ticks on Kafka become exact bars in the database and in the API.
 
     Everything is configured by the environment; `barwright config` lists it.
     """
+    context.obj = _attached
 
 
 @cli.command()

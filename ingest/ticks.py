@@ -22,7 +22,7 @@ ITEMS: Final = 100_000  # places in one record that an offset-numbered trade can
 MAX_SEQ: Final = 2**63 - 1
 SYMBOL: Final = r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,63}"
 _NUMBER: Final = r"[0-9]{1,18}(?:\.[0-9]{1,18})?"
-_TS: Final = r"[0-9]{4}-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?Z"
+_TS: Final = r"[0-9]{4}-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:Z|\+00:00)"
 # A trade's row as COPY text, if it needs no second look: UTC, at most microseconds, plain decimals, price above zero.
 PLAIN_TRADE: Final = re.compile(
     rf"{_TS}\t{SYMBOL}\t[0-9]{{1,18}}\t(?=[0.]*[1-9]){_NUMBER}\t{_NUMBER}\t(?:[bs]|\\N)\n"

@@ -129,3 +129,15 @@ insert into symbols (symbol, seq_rule)
 select symbol, rule from unnest(%(symbols)s::text[], %(rules)s::text[]) as new (symbol, rule) order by symbol
 on conflict (symbol) do update set seq_rule = coalesce(symbols.seq_rule, excluded.seq_rule)
 returning symbol, seq_rule;
+
+-- letters: dead letters whose reason contains a text, newest first
+select topic_id, topic, partition, "offset", item, received_at, reason, raw, resent_at
+from dead_letter
+where strpos(lower(reason), lower(%(reason)s)) > 0 and topic = coalesce(%(topic)s, topic)
+and (%(again)s or resent_at is null)
+order by received_at desc, topic, partition, "offset" desc, item desc
+limit %(limit)s;
+
+-- resent: note that a dead letter was sent again
+update dead_letter set resent_at = now()
+where topic_id = %(topic_id)s and partition = %(partition)s and "offset" = %(offset)s and item = %(item)s;
