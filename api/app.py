@@ -5,11 +5,17 @@ from typing import Any
 import structlog
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 
+from barwright import __version__
+from barwright.api.docs import Page
+from barwright.api.documentation import DESCRIPTION
 from barwright.api.errors import ApiError
 from barwright.api.health import health_routes
 from barwright.api.reading import bars_routes
 from barwright.api.services import Services
+from barwright.api.symbols import symbols_routes
 from barwright.settings import Settings
 
 log = structlog.get_logger()
@@ -20,10 +26,15 @@ def create_app(settings: Settings) -> Litestar:
     """The API of one process."""
     services = Services(settings)
     app = Litestar(
-        route_handlers=[*bars_routes(services), *health_routes(services)],
+        route_handlers=[*bars_routes(services), *symbols_routes(services), *health_routes(services)],
         exception_handlers={ApiError: _ours, HTTPException: _http, Exception: _bug},
         lifespan=[services.lifespan],
         logging_config=None,
+        openapi_config=OpenAPIConfig(
+            title="Barwright", version=__version__, description=DESCRIPTION, path="/schema",
+            use_handler_docstrings=True,
+            render_plugins=[Page(path="/"), JsonRenderPlugin(path="/openapi.json")],
+        ),
     )
     app.state.services = services
     return app

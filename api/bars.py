@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from math import inf
 
 from psycopg.types.numeric import Int8
 
 from barwright.api.blocks import PAGE, Block, block
-from barwright.api.cover import Cover
+from barwright.api.cover import OPEN_FOR, Cover, closed_before
 from barwright.api.database import Database, Look, Q, Row, look
 from barwright.api.encode import NULLS, rows
 from barwright.api.errors import unknown_symbol
@@ -23,11 +24,13 @@ Piece = tuple[Block, int, int]  # bars [from, to) of a block
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The body of an answer, its ETag, and the blocks that keep it true: it is true while all are alive."""
+    """The body of an answer, its ETag, and what keeps it true: it may be sent again for `lasts` seconds while all the
+    blocks are alive; not at all where there are none."""
 
     body: bytes
     etag: str
     blocks: tuple[Block, ...] | None = None
+    lasts: float = inf
 
 
 class Bars:
@@ -111,7 +114,7 @@ class Bars:
         if query.backwards and len(found) > query.limit:
             return
         first = query.hi if not found else found[-1 if query.backwards else 0][0]
-        hi = min(first, self.cover.closed_before(query.interval, seen))
+        hi = min(first, closed_before(query.interval, seen))
         current = self.follower.look
         if current is not None and (current.epoch, current.rev) == (seen.epoch, seen.rev) and query.lo < hi:
             self.cover.store.put_void(block((query.symbol, query.interval.name), query.lo, hi, [], hi))
@@ -122,10 +125,10 @@ class Bars:
         more, found = len(found) > query.limit, found[: query.limit]
         if query.backwards and query.order == "asc":
             found.reverse()
-        lines = rows(found, self.cover.closed_before(query.interval, news))
+        lines = rows(found, closed_before(query.interval, news))
         head, tail = _frame(query, more, found[-1][0] if found else None)
         body = head + b",".join(lines) + tail
-        return Answer(body, _etag(body))
+        return Answer(body, etag_of(body))
 
 
 def tiled(blocks: Sequence[Block], span: Window) -> list[Piece] | None:
@@ -164,7 +167,9 @@ def joined(query: BarsQuery, pieces: list[Piece], blocks: Sequence[Block]) -> An
     head, tail = _frame(query, more, last)
     bars = b"".join(_descending(pieces) if query.order == "desc" else _ascending(pieces))
     tags = (b"%s:%d:%d" % (part.tag, i, j) for part, i, j in pieces)
-    return Answer(head + bars[:-1] + tail, _etag(query.order.encode(), head, *tags, tail), tuple(blocks))
+    closed = tuple(part for part in blocks if part.closed)
+    return Answer(head + bars[:-1] + tail, etag_of(query.order.encode(), head, *tags, tail), closed,
+                  inf if len(closed) == len(blocks) else OPEN_FOR)  # fmt: skip
 
 
 def _ascending(pieces: list[Piece]) -> Iterator[bytes]:
@@ -186,7 +191,8 @@ def _frame(query: BarsQuery, more: bool, last: int | None) -> tuple[bytes, bytes
     return head.encode(), f'],"next_cursor":{cursor}}}'.encode()
 
 
-def _etag(*parts: bytes) -> str:
+def etag_of(*parts: bytes) -> str:
+    """An ETag that is equal only where all parts are."""
     digest = blake2b(digest_size=12)
     for part in parts:
         digest.update(part)

@@ -37,15 +37,11 @@ class Cover:
         self.flights: dict[Wanted, asyncio.Task[list[Block]]] = {}
         self.open: dict[Series, tuple[Block, float]] = {}
 
-    def closed_before(self, interval: Interval, news: Look) -> int:
-        """Buckets that begin before this are closed: their end lies at or below the watermark."""
-        return interval.floor(news.watermarks[interval.closed_by])
-
     async def blocks(self, interval: Interval, symbol: str, lo: int, hi: int) -> list[Block]:
         """Blocks that hold all bars of [lo, hi) between them. ApiError 404, 503."""
         assert self.follower.look is not None
         series = symbol, interval.name
-        edge = page_span(interval, page(interval, self.closed_before(interval, self.follower.look)))[0]
+        edge = page_span(interval, page(interval, closed_before(interval, self.follower.look)))[0]
         have: list[Block] = []
         wanted: list[int | None] = []
         for number in range(page(interval, lo), page(interval, min(hi, edge) - 1) + 1):
@@ -119,7 +115,7 @@ class Cover:
             if ask and missing:
                 rows.append(await self._page_rows(snapshot, interval, series, missing))
         self.follower.hear(seen, asked)
-        watermark = self.closed_before(interval, seen)
+        watermark = closed_before(interval, seen)
         blocks = list(found.values())
         if missing:
             made = split(series, interval, *_hull(missing.values()), rows.pop(), watermark)
@@ -182,6 +178,11 @@ class Cover:
                 self.open.clear()
             self.open[block.series] = block, time.monotonic() + OPEN_FOR
         return block
+
+
+def closed_before(interval: Interval, news: Look) -> int:
+    """Buckets that begin before this are closed: their end lies at or below the watermark of their level."""
+    return interval.floor(news.watermarks[interval.closed_by])
 
 
 def key(epoch: str, series: Series, number: int, rev: int) -> str:

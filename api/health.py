@@ -1,34 +1,53 @@
-"""Is this process alive, and can it answer?"""
+"""Is this process alive, can it answer, and how does the database stand?"""
 
 from typing import Any
 
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
+from barwright import __version__
 from barwright.api.database import Q
+from barwright.api.documentation import LiveOperation, ReadyOperation, StatusOperation
 from barwright.api.errors import ApiError
+from barwright.api.params import single
 from barwright.api.services import Services
 
 
 def health_routes(services: Services) -> list[HTTPRouteHandler]:
-    """`/health/live` and `/health/ready`."""
+    """`/health/live`, `/health/ready` and `/v1/status`."""
 
-    @get("/health/live")
+    @get("/health/live", operation_class=LiveOperation)
     async def live() -> dict[str, str]:
         """This process runs."""
         return {"status": "live"}
 
-    @get("/health/ready")
+    @get("/health/ready", operation_class=ReadyOperation)
     async def ready() -> Response[dict[str, Any]]:
-        """Whether requests can be answered, and what is down."""
-        checks = {"database": "up", "migration": "up"}
+        """Whether requests can be answered, and what is down. Without Redis they can, slower."""
+        checks = {"database": "up", "migration": "up", "redis": "up" if await services.shared.ping() else "down"}
         try:
             [[engine, *_]] = await services.database.fetch(Q["status"])
-            checks["engine"] = engine
         except ApiError as error:
-            failed = "migration" if error.code == "database_not_migrated" else "database"
-            checks = {"database": "up", failed: "down"}
-            return Response({"status": "down", "checks": checks}, status_code=503, headers=error.headers)
-        return Response({"status": "ready", "checks": checks})
+            if error.code == "database_not_migrated":
+                checks["migration"] = "down"
+            else:
+                checks |= {"database": "down", "migration": "unknown"}
+            body = {"status": "down", "checks": checks, "message": error.message, "hint": error.hint}
+            return Response(body, status_code=503, headers=error.headers)
+        status = "ready" if checks["redis"] == "up" else "degraded"
+        return Response({"status": status, "engine": engine, "checks": checks})
 
-    return [live, ready]
+    @get("/v1/status", operation_class=StatusOperation)
+    async def status(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        """The engine, the state of the database, and how far each level is sealed and rolled up."""
+        single(request.scope["query_string"], ())
+        async with services.database.snapshot() as snapshot:
+            [state], levels = await snapshot.fetch_all((Q["status"], {}), (Q["levels"], {}), last=True)
+        engine, epoch, rev, now, postgres, timescaledb = state
+        return {
+            "version": __version__, "engine": engine, "epoch": epoch, "rev": rev, "time": now,
+            "postgresql": postgres, "timescaledb": timescaledb,
+            "levels": {name: {"sealed": sealed, "watermark": watermark} for name, sealed, watermark in levels},
+        }  # fmt: skip
+
+    return [live, ready, status]

@@ -15,6 +15,8 @@ LIMIT, MOST = 1000, 10_000
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,63}", re.ASCII)
 _CURSOR = re.compile(r"1:(asc|desc):(-?\d{1,12}):([^:]+):(.+)", re.ASCII)
 BARS = ("symbol", "interval", "start", "end", "limit", "cursor", "order", "format")
+LATEST = ("symbol", "interval")
+MOST_SYMBOLS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,26 @@ def bars_query(query_string: bytes) -> BarsQuery:
         newest=start is None and (format == "json" or "limit" in given),
     )  # fmt: skip
     return _continued(query, given["cursor"]) if "cursor" in given else query
+
+
+def latest_query(query_string: bytes) -> tuple[list[str], Interval]:
+    """The symbols (repeated or comma-separated, each once) and the interval of a request for the newest bars."""
+    symbols: list[str] = []
+    asked = None
+    for name, value in pairs(query_string):
+        if name == "symbol":
+            symbols += [symbol(part) for part in value.split(",")]
+        elif name != "interval":
+            raise unknown_parameter(name, LATEST)
+        elif asked is not None:
+            raise bad(name, value, "interval was given more than once.", hint="Give it once.")
+        else:
+            asked = value
+    symbols = list(dict.fromkeys(symbols))
+    if not 1 <= len(symbols) <= MOST_SYMBOLS:
+        raise bad("symbol", f"{len(symbols)} symbols", f"symbol must name 1 to {MOST_SYMBOLS} symbols.",
+                  {"minimum": 1, "maximum": MOST_SYMBOLS}, "For instance ?symbol=BTCUSD,ETHUSD")  # fmt: skip
+    return symbols, interval("1m" if asked is None else asked)
 
 
 def _choice(given: dict[str, str], name: str, allowed: tuple[str, ...]) -> str:

@@ -1,112 +1,46 @@
 """Routes that read bars."""
 
-import time
-from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
-from barwright.api.bars import Answer
-from barwright.api.blocks import Block
-from barwright.api.cover import OPEN_FOR
-from barwright.api.params import bars_query
+from barwright.api.answers import Answers, not_modified, unchanged
+from barwright.api.documentation import BarsOperation, LatestOperation
+from barwright.api.latest import latest
+from barwright.api.params import bars_query, latest_query
 from barwright.api.services import Services
-
-MOST_BYTES = 64 * 2**20  # of ready answers
-JSON = "application/json"
-
-
-@dataclass(slots=True)
-class Ready:
-    """An answer with its response, good while its blocks are alive and tracked and until a monotonic time."""
-
-    response: ASGIResponse
-    etag: str
-    blocks: tuple[Block, ...]
-    until: float
-    size: int
-
-    def good(self) -> bool:
-        """Whether it may still be sent."""
-        return time.monotonic() < self.until and all(block.alive and block.tracked for block in self.blocks)
-
-
-class Answers:
-    """Ready answers by query string: a chart's poll costs one lookup."""
-
-    def __init__(self, most: int = MOST_BYTES) -> None:
-        self.most = most
-        self.size = 0
-        self.ready: OrderedDict[bytes, Ready] = OrderedDict()
-
-    def get(self, query_string: bytes) -> Ready | None:
-        """A ready answer that is still good."""
-        found = self.ready.get(query_string)
-        if found is None:
-            return None
-        if found.good():
-            self.ready.move_to_end(query_string)
-            return found
-        self._drop(query_string)
-        return None
-
-    def put(self, query_string: bytes, answer: Answer) -> Ready:
-        """Make an answer ready, and keep it where that is worth it."""
-        blocks = answer.blocks or ()
-        closed = tuple(block for block in blocks if block.closed)
-        until = time.monotonic() + OPEN_FOR if len(closed) < len(blocks) else float("inf")
-        ready = Ready(respond(answer), answer.etag, closed, until, len(answer.body) + 500)
-        if answer.blocks is not None and ready.good():
-            if query_string in self.ready:
-                self._drop(query_string)
-            self.ready[query_string] = ready
-            self.size += ready.size
-            while self.size > self.most:
-                self._drop(next(iter(self.ready)))
-        return ready
-
-    def _drop(self, query_string: bytes) -> None:
-        self.size -= self.ready.pop(query_string).size
-
-
-def respond(answer: Answer) -> ASGIResponse:
-    """The response with a whole answer; it may be sent many times."""
-    headers = {"etag": answer.etag, "cache-control": "no-cache"}
-    return ASGIResponse(body=answer.body, media_type=JSON, headers=headers)
-
-
-def unchanged(headers: Iterable[tuple[bytes, bytes]], etag: str) -> bool:
-    """Whether If-None-Match names this ETag."""
-    for name, value in headers:
-        if name == b"if-none-match":
-            tags = [tag.strip().removeprefix("W/") for tag in value.decode("latin-1").split(",")]
-            return etag in tags or "*" in tags
-    return False
-
-
-def not_modified(etag: str) -> ASGIResponse:
-    """304."""
-    return ASGIResponse(status_code=304, headers={"etag": etag, "cache-control": "no-cache"})
+from barwright.api.table import stream
 
 
 def bars_routes(services: Services) -> list[HTTPRouteHandler]:
-    """`GET /v1/bars`."""
-    answers = Answers()
+    """`GET /v1/bars` and `GET /v1/bars/latest`."""
+    answers, newest = Answers(), Answers(2**20)
 
-    @get("/v1/bars")
+    @get("/v1/bars", operation_class=BarsOperation)
     async def bars(request: Request[Any, Any, Any]) -> ASGIResponse:
         """Bars of one symbol and interval."""
         query_string = request.scope["query_string"]
         ready = answers.get(query_string) if services.follower.fresh else None
         if ready is None:
             query = bars_query(query_string)
+            if query.format == "csv":
+                return await stream(services.bars, query)
             ready = answers.put(query_string, await services.bars.read(query))
         if unchanged(request.scope["headers"], ready.etag):
             return not_modified(ready.etag)
         return ready.response
 
-    return [bars]
+    @get("/v1/bars/latest", operation_class=LatestOperation)
+    async def latest_bars(request: Request[Any, Any, Any]) -> ASGIResponse:
+        """The newest bar of each symbol, open or closed."""
+        query_string = request.scope["query_string"]
+        ready = newest.get(query_string) or newest.put(
+            query_string, await latest(services.database, services.follower, *latest_query(query_string))
+        )
+        if unchanged(request.scope["headers"], ready.etag):
+            return not_modified(ready.etag)
+        return ready.response
+
+    return [bars, latest_bars]

@@ -52,11 +52,50 @@ where symbol = %(symbol)s and bucket >= %(lo)s and bucket < %(hi)s
 order by bucket {order}
 limit %(limit)s::bigint;
 
--- symbols: every symbol with the bucket of its newest day
-select symbol, source, market, base, quote, history_start, live, registered_at
+-- latest: the newest bar of each of several symbols since a time; {view} is the level's
+select distinct on (symbol)
+    symbol,
+    extract(epoch from bucket)::bigint,
+    to_char(bucket, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    trim_scale(open)::text,
+    trim_scale(high)::text,
+    trim_scale(low)::text,
+    trim_scale(close)::text,
+    trim_scale(volume)::text,
+    coalesce(trim_scale(quote_volume)::text, 'null'),
+    coalesce(trim_scale(vwap)::text, 'null'),
+    coalesce(trades::text, 'null'),
+    coalesce(trim_scale(buy_volume)::text, 'null'),
+    case when imported then 'true' else 'false' end
+from {view}
+where symbol = any(%(symbols)s) and bucket >= %(lo)s
+order by symbol, bucket desc;
+
+-- newest_days: each of these symbols' newest day that has bars, in seconds
+select symbol, extract(epoch from max(bucket))::bigint from ohlcv_1d where symbol = any(%(symbols)s) group by symbol;
+
+-- known: which of these symbols exist
+select symbol from symbols where symbol = any(%(symbols)s);
+
+-- symbols: every symbol, or one, with the minute of its newest tick of the last week
+select
+    symbol, source, market, base, quote, history_start, live, registered_at,
+    (
+        select date_bin('1 minute', ts, '2000-01-03Z') from ticks
+        where ticks.symbol = symbols.symbol and ts >= now() - interval '8 days'
+        order by ts desc limit 1
+    ) as newest
 from symbols
 where %(symbol)s::text is null or symbol = %(symbol)s
 order by symbol collate "C";
+
+-- quiet: the newest minute of symbols that had no tick lately, given each one's newest day
+select day.symbol, newest.bucket
+from unnest(%(symbols)s::text[], %(days)s::timestamptz[]) as day (symbol, start)
+cross join lateral (
+    select max(bucket) as bucket from ohlcv_1m
+    where ohlcv_1m.symbol = day.symbol and bucket >= day.start and bucket < day.start + interval '1 day'
+) as newest;
 
 -- status: the engine, the database's state and its versions
 select engine, epoch, rev, clock_timestamp(), current_setting('server_version'),
@@ -65,6 +104,3 @@ from meta;
 
 -- levels: how far each level is sealed and rolled up
 select name, sealed, watermark from level order by ordinal;
-
--- newest_days: each of these symbols' newest day with bars
-select symbol, max(bucket) from ohlcv_1d where symbol = any(%(symbols)s) group by symbol;
