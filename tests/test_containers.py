@@ -1,0 +1,45 @@
+"""The containers of docker/compose.yml: what is known of them without an engine, and the database where one answers."""
+
+from collections.abc import Iterator
+
+import docker
+import psycopg
+import pytest
+import yaml
+from docker.errors import DockerException
+from testcontainers.community.postgres import PostgresContainer
+
+from barwright.migrations import upgrade
+from barwright.settings import Settings
+from tests.services import ROOT
+from tests.sql.market import Market
+
+SERVICES = yaml.safe_load((ROOT / "docker" / "compose.yml").read_text())["services"]
+
+
+@pytest.fixture(scope="module")
+def timescaledb() -> Iterator[str]:
+    """The DSN of the TimescaleDB that compose names."""
+    try:
+        docker.from_env().ping()
+    except DockerException as error:
+        pytest.skip(f"no Docker engine answers: {error}")
+    image = SERVICES["timescaledb"]["image"]
+    with PostgresContainer(image, "postgres", "test", "barwright", driver=None) as container:
+        yield container.get_connection_url()
+
+
+def test_images_are_pinned_and_ports_are_on_loopback() -> None:
+    for name, service in SERVICES.items():
+        assert service["image"].rpartition(":")[2] not in ("", "latest"), name
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
+
+
+def test_bars_in_the_timescaledb_container(timescaledb: str) -> None:
+    upgrade(Settings(database_url=timescaledb))
+    with psycopg.connect(timescaledb, autocommit=True) as connection:
+        market = Market(connection)
+        assert market.engine.name == "timescaledb"
+        market.insert(market.trade("03-01 00:00:01", "1"), market.trade("03-02 00:00:01", "2"))
+        market.seal("03-03 00:00")
+        market.check()
