@@ -30,7 +30,7 @@ _OPTIONS = f"-c search_path={SCHEMA},public -c timezone=UTC -c idle_in_transacti
 
 def read(path: str) -> LiteralString:
     """The text of a file below sql/, for instance `common/tables.sql`."""
-    return cast("LiteralString", (HERE / path).read_text())
+    return (HERE / path).read_text()
 
 
 @cache
