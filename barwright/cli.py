@@ -1,36 +1,32 @@
 """The command line. Commands import what they need when they run, so that `--help` is quick."""
 
-import importlib
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 from barwright import __version__
 from barwright.errors import BarwrightError
+from barwright.lazy import LazyGroup
 
 if TYPE_CHECKING:
     from barwright.settings import Settings
 
 
-# Commands that live with what they do; each is given a function that returns the settings, attached.
-ELSEWHERE = {"dead-letters": "barwright.ingest.dead_letters", "replay": "barwright.ingest.replay"}
+class Commands(LazyGroup):
+    """The commands of this module, and those that live with what they do: given a function that returns the settings,
+    attached to what runs."""
 
-
-class Commands(click.Group):
-    """The commands of this module and those of ELSEWHERE, which are imported when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *ELSEWHERE]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in ELSEWHERE:
-            return super().get_command(ctx, cmd_name)
-        command: click.Command = importlib.import_module(ELSEWHERE[cmd_name]).command
-        return command
+    elsewhere: ClassVar = {
+        "replay": ("barwright.ingest.replay", "Send the trades of a CSV file to the tick topic."),
+        "dead-letters": (
+            "barwright.ingest.dead_letters",
+            "List messages that could not become rows, or send them again.",
+        ),
+    }
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -41,6 +41,15 @@ def test_help_imports_no_role_and_no_server() -> None:
     assert heavy.isdisjoint(modules)
 
 
+@pytest.mark.parametrize("name", ["replay", "dead-letters"])
+def test_a_command_that_stands_elsewhere_is_listed_and_called(name: str) -> None:
+    run = CliRunner().invoke
+    assert f"  {name} " in run(cli.cli, ["--help"]).output
+    help_of = run(cli.cli, [name, "--help"])
+    assert help_of.exit_code == 0
+    assert f" {name} [OPTIONS]" in help_of.output
+
+
 def test_config_tells_every_setting_and_what_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:secret@db/bars")
     shown = CliRunner(env={"COLUMNS": "250"}).invoke(cli.cli, ["config"]).output

@@ -52,7 +52,7 @@ def test_a_killed_server_starts_again_on_the_same_port(maker: Callable[[Path], S
     assert server.port == port
     server.stop()
     assert orphans(server.child.directory, server.child.marker) == []
-    assert not ports.answers(port)
+    assert ports.is_free(port)
 
 
 @pytest.mark.parametrize("maker", MAKERS)
@@ -128,6 +128,23 @@ def test_a_taken_port_is_replaced() -> None:
     assert ports.free_port(port) == port
 
 
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_port_that_is_taken_at_the_last_moment_is_replaced(
+    maker: Callable[[Path], Service], new: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = new(maker)
+    with socket.socket() as taken:
+        taken.bind((ports.LOOPBACK, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with monkeypatch.context() as patch:
+            patch.setattr("barwright.embedded.service.free_port", lambda _: port)
+            server.launch()
+        server.wait()
+    assert server.port != port
+    assert ports.listens(server.pid, server.port)
+
+
 def test_a_server_that_cannot_start_says_why(new: New) -> None:
     server = new(lambda home: Postgres(home, settings={"shared_buffers": "nonsense"}))
     with pytest.raises(BarwrightError, match=r"(?s)postgres did not start.*nonsense"):
@@ -138,8 +155,9 @@ def test_a_child_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("only Linux tells a child that its parent died")
     code = (
-        "import os, sys; from pathlib import Path; from barwright.embedded.process import Child\n"
+        "import os, sys, psutil; from pathlib import Path; from barwright.embedded.process import Child\n"
         "child = Child(Path(sys.argv[1]), Path(sys.argv[1]) / 'log', 'sleep'); child.start(['sleep', '600'])\n"
+        "while psutil.Process(child.pid).name() != 'sleep': pass\n"
         "print(child.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     run = subprocess.run([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True, timeout=30)

@@ -3,6 +3,8 @@
 import random
 import socket
 
+import psutil
+
 LOOPBACK = "127.0.0.1"
 # Below the range the kernel gives to clients: there, a client that keeps trying a stopped server can take the server's
 # port, or connect to itself.
@@ -27,10 +29,10 @@ def free_port(preferred: int = 0) -> int:
     return next(port for port in random.sample(_RANGE, len(_RANGE)) if is_free(port))
 
 
-def answers(port: int) -> bool:
-    """Whether something accepts connections on the port."""
+def listens(pid: int, port: int) -> bool:
+    """Whether a process listens on the port."""
     try:
-        socket.create_connection((LOOPBACK, port), timeout=1).close()
-    except OSError:
+        sockets = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
         return False
-    return True
+    return any(sock.status == psutil.CONN_LISTEN and sock.laddr.port == port for sock in sockets)

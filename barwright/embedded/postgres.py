@@ -82,6 +82,8 @@ class Postgres(Service):
 
     def is_ready(self) -> bool:
         """Whether it accepts connections; makes database barwright the first time."""
+        if not super().is_ready():
+            return False
         try:
             with psycopg.connect(self.url_of("postgres"), autocommit=True, connect_timeout=5) as connection:
                 if not connection.execute("select 1 from pg_database where datname = 'barwright'").fetchone():

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
-from barwright.embedded.ports import LOOPBACK, answers, free_port
+from barwright.embedded.ports import LOOPBACK, free_port, is_free, listens
 from barwright.embedded.process import Child
 from barwright.errors import BarwrightError
 
@@ -39,8 +39,8 @@ class Service(ABC):
         """The server's command line."""
 
     def is_ready(self) -> bool:
-        """Whether it answers."""
-        return answers(self.port)
+        """Whether it listens on its port; that something answers there would not tell that it is ours."""
+        return self.pid is not None and listens(self.pid, self.port)
 
     @property
     def address(self) -> str:
@@ -72,7 +72,9 @@ class Service(ABC):
         """Wait until the server answers; see start."""
         deadline = time.monotonic() + timeout
         while not self.is_ready():
-            if self.pid is None or time.monotonic() > deadline:
+            if self.pid is None and not is_free(self.port):
+                self.launch()  # someone took the port between our look and the server's
+            elif self.pid is None or time.monotonic() > deadline:
                 self.child.kill()
                 raise BarwrightError(
                     f"{self.name} did not start:\n{self.child.tail()}", f"Its log is {self.child.log}."
