@@ -85,12 +85,16 @@ def serve() -> None:
 
 @cli.command()
 @click.argument("revision", default="head")
-def migrate(revision: str) -> None:
+@click.option("--ini", is_flag=True, help="Print the path of the alembic.ini instead, for `alembic -c`.")
+def migrate(revision: str, ini: bool) -> None:
     """Bring the database's schema to a revision (the newest). Twice is harmless, two at once are safe."""
     from sqlalchemy.exc import OperationalError
 
     from barwright import migrations
 
+    if ini:
+        click.echo(migrations.HERE / "alembic.ini")
+        return
     try:
         migrations.upgrade(_attached(), revision)
     except OperationalError as error:

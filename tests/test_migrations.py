@@ -72,7 +72,11 @@ def test_an_installed_wheel_migrates_outside_the_checkout(empty_database: str, t
     where = "import barwright.migrations as m; print(m.__file__)"
     found = subprocess.run([sys.executable, "-c", where], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert found.stdout.startswith(str(tmp_path)), found
-    ini = tmp_path / "site" / "barwright" / "migrations" / "alembic.ini"
+    asked = subprocess.run(
+        [sys.executable, "-m", "barwright", "migrate", "--ini"], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    ini = asked.stdout.strip()
+    assert ini.startswith(str(tmp_path))
     subprocess.run([sys.executable, "-m", "alembic", "-c", ini, "upgrade", "head"], cwd=tmp_path, env=env, check=True)
     assert ("barwright", "ohlcv_1m") in objects(empty_database)
 
