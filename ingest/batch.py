@@ -160,7 +160,7 @@ class Batch:
         for chunk in self.chunks:
             for offset, value in chunk.records:
                 for place, raw in enumerate(split(value or b"")):
-                    alone = Batch(self.rules, self.window)
+                    alone = Batch({symbol: seen.rule for symbol, seen in self.symbols.items()}, self.window)
                     alone._items(chunk.claim, offset, chunk.claim.decoder(raw), raw)
                     if row in alone.trades or row in alone.bars:
                         yield Letter(chunk.claim, offset, place, reason, raw)
@@ -176,14 +176,15 @@ class Batch:
         ts = trade.ts if isinstance(trade.ts, str) else _stamp_ms(trade.ts)
         row = f"{ts}\t{trade.symbol}\t{seq}\t{trade.price}\t{trade.size}\t{SIDES.get(trade.side)}\n"
         minute = self._minute(ts[:16])
-        seen = self.symbols.get(trade.symbol)
+        seen = self.symbols.get(trade.symbol) or self._seen(trade.symbol)
         if (
-            seen is not None
-            and seen.rule == rule
+            (seen.rule == rule or seen.rule is None)
             and self._first_minute <= minute < self._last_minute
             and place < ITEMS
             and PLAIN_TRADE(row)
         ):
+            if seen.rule is None:
+                seen.rule = self.registered[trade.symbol] = rule
             self.trades.append(row)
             seen.minutes.add(minute)
         else:

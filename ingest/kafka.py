@@ -104,6 +104,7 @@ class Consumer:
 
         Raises OutOfRangeError, KafkaError.
         """
+        self._finish_join()
         try:
             found = self._client.poll(timeout_ms=int(timeout * 1000))
         except OffsetOutOfRangeError as error:
@@ -111,6 +112,13 @@ class Consumer:
         except (LogTruncationError, NoOffsetForPartitionError) as error:
             raise OutOfRangeError([Partition(*tp) for tp in self._client.assignment()]) from error
         return {Partition(*tp): [(record.offset, record.value) for record in records] for tp, records in found.items()}
+
+    def _finish_join(self) -> None:
+        """kafka-python 3.0.12 forgets a join that outlasts one poll if the leader's metadata caused it: it has nothing
+        assigned, sends no heartbeat and waits for nothing. Asked to join again, it takes that join up."""
+        coordinator = self._client._coordinator
+        if coordinator.rejoining and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
 
     def topic_id(self, topic: str) -> UUID | None:
         """The id that tells a topic from a later one of the same name, as of the last look."""

@@ -1,0 +1,1 @@
+"""The ingest package, on real servers."""

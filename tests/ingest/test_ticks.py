@@ -1,0 +1,226 @@
+"""The rules of a tick: what is accepted is exact and PostgreSQL takes it, what is refused has a reason."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from barwright.ingest import ticks
+from barwright.ingest.batch import Batch, Chunk, Claim
+from barwright.ingest.ticks import (
+    PLAIN_TRADE,
+    RefusedError,
+    Trade,
+    Window,
+    bar_row,
+    decimal_of,
+    number_of,
+    stamp,
+    time_of,
+    trade_row,
+)
+from tests.ingest.messages import TOPIC_ID, bar, encode, trade
+
+NOW = 1_795_478_400_000_000  # 2026-11-24T00:00:00Z
+WINDOW = Window(0, NOW)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@given(st.decimals(min_value=0, max_value=Decimal("999999999999999999.999999999999999999"), allow_nan=False, places=18))
+def test_an_accepted_number_is_the_decimal_of_its_digits(value: Decimal) -> None:
+    for text in (f"{value:f}", f"{value:e}", f"{value:E}", str(value)):
+        assert Decimal(decimal_of(text, "price")) == value
+
+
+@given(st.floats(min_value=0, allow_infinity=False, allow_nan=False))
+def test_what_python_prints_of_a_float_is_read_or_refused_but_never_changed(value: float) -> None:
+    text = repr(value)
+    _, digits, exponent = Decimal(text).as_tuple()
+    assert isinstance(exponent, int)
+    if exponent < -18 or len(digits) + exponent > 18:
+        with pytest.raises(RefusedError, match="18 digits"):
+            decimal_of(text, "price")
+    else:
+        assert Decimal(decimal_of(text, "price")) == Decimal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "NaN", "Infinity", "-Infinity", "inf", "0x10", "1_000", "1e131071", "1e99", "1e18", "1e-19", "+1", ".5", "5.",
+     " 1", "1 ", "1\n", "1\t", "\u0661", "\uff11", "1,5", "1.2.3", "--1", "1e", "e5", "1e1.5", "\\N", "1\x00", "-1",
+     "1234567890123456789", "0.1234567890123456789", "1" * 100],
+)  # fmt: skip
+def test_what_is_no_number_of_ours_is_refused(text: str) -> None:
+    with pytest.raises(RefusedError, match="size: "):
+        decimal_of(text, "size")
+    assert not PLAIN_TRADE(f"2026-11-24T00:00:00Z\tA\t1\t1\t{text}\tb\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [("0", "0"), ("-0", "0"), ("0.000", "0"), ("0e5", "0"), ("1e-7", "0.0000001"), ("1E+2", "100"), ("007", "7"),
+     ("1.500", "1.5"), ("999999999999999999", "999999999999999999"), ("1e-18", "0.000000000000000001"),
+     ("0.10000000000000000000", "0.1"), ("1.0e17", "100000000000000000")],
+)  # fmt: skip
+def test_numbers_in_other_clothes(text: str, plain: str) -> None:
+    assert decimal_of(text, "size") == plain
+
+
+@given(
+    st.integers(86_400, NOW // 1_000_000 - 86_400),
+    st.integers(-23 * 60 - 59, 23 * 60 + 59),
+    st.integers(0, 999_999_999_999),
+    st.sampled_from("Tt "),
+)
+def test_a_time_of_any_offset_is_truncated_to_microseconds(at: int, offset: int, picos: int, sep: str) -> None:
+    whole = datetime.fromtimestamp(at, UTC)
+    local = whole.astimezone(timezone(timedelta(minutes=offset))).isoformat(sep)
+    text = f"{local[:19]}.{picos:012}{local[19:]}"
+    want = (whole - EPOCH) // timedelta(microseconds=1) + picos // 1_000_000
+    assert time_of(text, WINDOW) == want
+    assert datetime.fromisoformat(stamp(want)) == whole + timedelta(microseconds=picos // 1_000_000)
+
+
+@pytest.mark.parametrize(
+    "ts",
+    ["", "now", "infinity", "2026-11-23", "2026-11-23T00:00:00", "2026-11-23T00:00Z", "2026-02-30T00:00:00Z",
+     "2026-11-23T24:00:00Z", "2026-11-23T23:59:60Z", "2026-11-23T00:00:00+2400", "2026-11-23T00:00:00+99:00",
+     "0000-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "2026-11-24T00:00:00.000001Z", "9999-12-31T23:59:59Z",
+     "2026-11-23T00:00:00Z\n", "\u0662026-11-23T00:00:00Z", "1570752011620", -1, NOW // 1000 + 1, 10**30, -(10**30)],
+)  # fmt: skip
+def test_what_is_no_time_or_out_of_the_window_is_refused(ts: str | int) -> None:
+    with pytest.raises(RefusedError, match="ts: "):
+        time_of(ts, WINDOW)
+    assert rows([trade(ts=ts)])[0] == []
+
+
+def test_times_older_than_raw_retention_are_refused() -> None:
+    window = Window(NOW - 1_000, NOW)
+    assert time_of(stamp(NOW - 1_000), window) == NOW - 1_000
+    with pytest.raises(RefusedError, match="older than raw retention"):
+        time_of(stamp(NOW - 1_001), window)
+
+
+@pytest.mark.parametrize(
+    ("fields", "number"),
+    [({"seq": 0}, (0, "seq")), ({"seq": 7, "id": "9"}, (7, "seq")), ({"seq": 2**63 - 1}, (2**63 - 1, "seq")),
+     ({"id": "9"}, (9, "id")), ({"id": 9}, (9, "id")), ({"id": "007"}, (7, "id")),
+     ({"id": str(2**63 - 1)}, (2**63 - 1, "id")),
+     ({"id": str(2**63)}, (5, "offset")), ({"id": -1}, (5, "offset")), ({"id": "a-b"}, (5, "offset")),
+     ({"id": ""}, (5, "offset")),
+     ({"id": "\u0661"}, (5, "offset")), ({"id": None}, (5, "offset")), ({}, (5, "offset"))],
+)  # fmt: skip
+def test_a_trade_is_numbered_by_seq_else_id_else_place(fields: dict[str, Any], number: tuple[int, str]) -> None:
+    assert number_of(Trade("A", 1, "1", "1", **fields), 5) == number
+
+
+@pytest.mark.parametrize("seq", [-1, 2**63, 10**40])
+def test_an_explicit_seq_that_is_none_is_refused(seq: int) -> None:
+    with pytest.raises(RefusedError, match="seq: "):
+        number_of(Trade("A", 1, "1", "1", "9", seq), 5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"interval": "5m"}, "interval"), ({"ts": "2026-11-23T00:00:00.5Z"}, "whole minute"), ({"low": "6"}, "between"),
+     ({"high": "4"}, "between"), ({"open": "0"}, "above zero"), ({"volume": "-1"}, "negative"),
+     ({"trades": -1}, "count"),
+     ({"trades": 2**31}, "count"), ({"quote_volume": "x"}, "quote_volume"), ({"symbol": "A B"}, "symbol")],
+)  # fmt: skip
+def test_a_bar_that_cannot_be_is_refused(fields: dict[str, Any], reason: str) -> None:
+    good = ticks.Bar("A", "2026-11-23T00:00:00Z", "1m", "5", "7", "3", "6", "1", "9", 2)
+    assert bar_row(good, WINDOW)[0] == "2026-11-23T00:00:00.000000Z\tA\t-1\t6\t1\t\\N\t5\t7\t3\t9\t2\n"
+    for name, value in fields.items():
+        setattr(good, name, value)
+    with pytest.raises(RefusedError, match=reason):
+        bar_row(good, WINDOW)
+
+
+def rows(items: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """The trade rows and the reasons that one record gives, its symbols all known to go by id."""
+    claim = Claim("t", 0, TOPIC_ID, 1, 0)
+    batch = Batch({item["symbol"]: "id" for item in items if isinstance(item.get("symbol"), str)}, WINDOW)
+    # Twice: a symbol's first trade takes the second look, the next one the pattern.
+    for offset in (0, 1):
+        batch.add(Chunk(claim, offset, [(offset, encode(items))]), 10**9)
+    assert len(batch.trades) % 2 == 0
+    return batch.trades[len(batch.trades) // 2 :], [letter.reason for letter in batch.letters]
+
+
+WEIRD = st.one_of(
+    st.text(max_size=30),
+    st.from_regex(r"-?[0-9]{0,20}\.?[0-9]{0,20}([eE][+-]?[0-9]{0,3})?", fullmatch=True),
+    st.from_regex(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{0,9})?(Z|[+-][0-9:]{4,5})", fullmatch=True
+    ),
+    st.integers(-(10**20), 10**20),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.none(),
+    st.booleans(),
+)
+MUTATION = st.dictionaries(
+    st.sampled_from(["ts", "symbol", "id", "seq", "price", "size", "side", "type"]), WEIRD, max_size=2
+)
+
+
+@pytest.fixture(scope="module")
+def shape(postgres: Any) -> Iterator[psycopg.Connection[Any]]:
+    """A connection with a table of the shape and the checks of ticks."""
+    from barwright import sql
+
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        tables = sql.read("common/tables.sql")
+        connection.execute("set search_path = pg_temp")
+        connection.execute(tables[tables.index("create table tick_shape") :])  # type: ignore[arg-type]
+        yield connection
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(MUTATION)
+def test_postgresql_takes_what_is_accepted_and_reads_the_same(shape: Any, mutation: dict[str, Any]) -> None:
+    message = trade() | mutation
+    accepted, reasons = rows([message])
+    assert len(accepted) + len(reasons) in (1, 2)
+    assert all(reasons) or not reasons
+    if accepted:
+        with shape.cursor().copy("copy tick_shape (ts, symbol, seq, price, size, side) from stdin") as copy:
+            copy.write("".join(accepted))
+        with shape.transaction():
+            ts, symbol, price, size, seq, side = shape.execute(
+                "delete from tick_shape returning ts, symbol, price, size, seq, side"
+            ).fetchone()
+        assert symbol == message["symbol"]
+        assert (price, size) == (Decimal(str(message["price"])), Decimal(str(message["size"])))
+        assert (ts - EPOCH) // timedelta(microseconds=1) == time_of(message["ts"], WINDOW)
+        assert {"b": "buy", "s": "sell", None: None}[side] == message["side"]
+        assert seq == int(message["id"] if message.get("seq") is None else message["seq"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(MUTATION)
+def test_the_pattern_and_the_second_look_agree(mutation: dict[str, Any]) -> None:
+    """What the pattern takes is what `trade_row` takes, with the same meaning."""
+    message = trade() | mutation
+    accepted, reasons = rows([message])
+    if reasons or not accepted:
+        return
+    made = Trade(**{k: str(v) if k in ("price", "size") else v for k, v in message.items() if k != "type"})
+    row, _, _ = trade_row(made, 0, WINDOW)
+    fast, careful = accepted[0].rstrip("\n").split("\t"), row.rstrip("\n").split("\t")
+    assert [fast[1], int(fast[2]), Decimal(fast[3]), Decimal(fast[4]), fast[5]] == [
+        careful[1], int(careful[2]), Decimal(careful[3]), Decimal(careful[4]), careful[5]
+    ]  # fmt: skip
+    assert datetime.fromisoformat(fast[0]) == datetime.fromisoformat(careful[0])
+
+
+def test_bars_and_trades_of_one_symbol_share_a_record() -> None:
+    claim = Claim("t", 0, TOPIC_ID, 1, 0)
+    batch = Batch({}, WINDOW)
+    batch.add(Chunk(claim, 0, [(0, encode([bar(), trade(), bar(symbol="ONLY/BARS")]))]), 10)
+    assert (len(batch.trades), len(batch.bars), batch.letters) == (1, 2, [])
+    assert batch.registered == {"BTCUSD": "id", "ONLY/BARS": None}
