@@ -47,9 +47,8 @@ async def rest(
 ) -> list[Row]:
     """At most `limit` bars of a span whose nearest part may be empty, in the order they are found."""
     lo, hi = span
-    days = await snapshot.fetch(
-        DAYS_SQL[backwards], arguments(symbol, (LEVELS["1d"].floor(lo), hi), limit, null)
-    )
+    # One day more than bars: the day at the span's edge may have its bars on the other side of it.
+    days = await snapshot.fetch(DAYS_SQL[backwards], arguments(symbol, (LEVELS["1d"].floor(lo), hi), limit + 1, null))
     found: list[Row] = []
     for window in _windows([day for (day,) in days], lo, hi):
         query, args = bars_query(interval, symbol, window, limit - len(found), backwards, null)
