@@ -7,6 +7,7 @@ import threading
 
 import structlog
 import uvicorn
+from litestar import Litestar
 
 from barwright.api.app import create_app
 from barwright.errors import BarwrightError
@@ -17,12 +18,17 @@ log = structlog.get_logger()
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then let open requests end. BarwrightError when the port is taken."""
+    """Serve the API until SIGTERM or SIGINT, then let open requests end. BarwrightError when the port is taken."""
+    serve(create_app(settings), settings)
+
+
+def serve(app: Litestar, settings: Settings) -> None:
+    """Serve an application the same way."""
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings), loop="uvloop", http="httptools", ws="none", lifespan="on", log_config=None,
+            app, loop="uvloop", http="httptools", ws="none", lifespan="on", log_config=None,
             access_log=False, server_header=False, date_header=False, timeout_graceful_shutdown=GRACE, backlog=2048,
         )
     )  # fmt: skip
