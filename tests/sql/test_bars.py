@@ -26,6 +26,16 @@ def test_ties_in_the_timestamp_are_ordered_by_seq(new: New) -> None:
     m.check()
 
 
+def test_seq_orders_trades_even_against_their_times(new: New) -> None:
+    """An exchange's ids are the order of its matching; its clock may step back."""
+    m = new()
+    m.insert(m.trade("03-01 00:00:09", "1", seq=7), m.trade("03-01 00:00:05", "2", seq=8),
+             m.trade("03-01 00:00:01", "3", seq=9))  # fmt: skip
+    assert [(b["open"], b["close"]) for b in m.bars("1m")] == [(1, 3)]
+    m.seal("03-03 00:00")
+    m.check()
+
+
 def test_out_of_order_arrival(new: New) -> None:
     m = new()
     first, second, third = (m.trade(f"03-01 00:0{n}:30", str(100 + n)) for n in (1, 2, 3))
@@ -239,22 +249,19 @@ def test_a_catch_up_of_many_days(new: New) -> None:
     m.check()
 
 
-def offsets() -> st.SearchStrategy[timedelta]:
-    """Times that crowd around bucket edges of every level, a few days in all."""
-    edges = st.sampled_from([0, 60, 300, 900, 1800, 3600, 14400, 86400, 2 * 86400, 30 * 86400 + 86400])
-    return st.builds(lambda e, us: timedelta(seconds=e, microseconds=us), edges,
-                     st.sampled_from([-1, 0, 1, 500_000, 59_999_999]) | st.integers(0, 120_000_000))  # fmt: skip
-
-
-numbers = st.decimals("0.000000000000000001", "999999999999999999", allow_nan=False, places=18).map(
-    str
-) | st.sampled_from(["1", "0.1", "0.2", "100.05"])
+# Times that crowd around the edges of every level's buckets, a few days in all, several in one minute.
+edges = st.sampled_from([0, 0, 0, 60, 300, 900, 3600, 14400, 86400, 31 * 86400])
+instants = st.sampled_from([-1, 0, 1, 500_000, 30_000_000, 59_999_999]) | st.integers(0, 120_000_000)
+offsets = st.builds(lambda seconds, us: timedelta(seconds=seconds, microseconds=us), edges, instants)
+wide = st.decimals("0.000000000000000001", "999999999999999999", allow_nan=False, places=18).map(str)
+numbers = st.sampled_from(["1", "0.1", "0.2", "100.05", "7", "8", "9"]) | wide
+trades = st.tuples(instants, numbers, st.just("0") | numbers, st.sampled_from(["b", "s", None]))
 steps = st.lists(
-    st.tuples(st.just("trade"), offsets(), numbers, st.just("0") | numbers, st.sampled_from(["b", "s", None]))
-    | st.tuples(st.just("bar"), offsets(), st.lists(numbers, min_size=4, max_size=4), st.none() | st.integers(0, 9))
-    | st.tuples(st.just("seal"), offsets())
+    st.tuples(st.just("trades"), edges, st.lists(trades, min_size=1, max_size=6))
+    | st.tuples(st.just("bar"), offsets, st.lists(numbers, min_size=4, max_size=4), st.none() | st.integers(0, 9))
+    | st.tuples(st.just("seal"), offsets)
     | st.tuples(st.just("repair")),
-    min_size=1, max_size=25,
+    min_size=4, max_size=20,
 )  # fmt: skip
 
 
@@ -280,8 +287,9 @@ def test_random_ticks_orders_and_roll_ups(new: New) -> None:
 def play(m: Market, base: datetime, kind: str, *args: Any) -> None:
     """One step of a random story."""
     match kind, args:
-        case "trade", [offset, price, size, side]:
-            m.insert(m.trade(base + offset, price, size, side))
+        case "trades", [edge, burst]:
+            at = base + timedelta(seconds=edge)
+            m.insert(*(m.trade(at + timedelta(microseconds=us), *rest) for us, *rest in burst))
         case "bar", [offset, prices, trades]:
             low, *between, high = sorted(prices, key=Decimal)
             minute = (base + offset).replace(second=0, microsecond=0)
