@@ -45,7 +45,7 @@ class Bars:
         """The answer to a request for JSON; ApiError 404, 503."""
         query = await self.bounded(query)
         for _ in range(TRIES):
-            if not self.follower.fresh:
+            if not self.follower.fresh or not self.cover.keeps:
                 break
             spoiled, answer = await self.cached(query)
             if answer is not None:

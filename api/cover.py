@@ -37,6 +37,11 @@ class Cover:
         self.flights: dict[Wanted, asyncio.Task[list[Block]]] = {}
         self.open: dict[Series, tuple[Block, float]] = {}
 
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept anywhere; reading whole pages would be in vain otherwise."""
+        return self.store.capacity > 0 or self.shared.breaker.closed
+
     async def blocks(self, interval: Interval, symbol: str, lo: int, hi: int) -> list[Block]:
         """Blocks that hold all bars of [lo, hi) between them. ApiError 404, 503."""
         assert self.follower.look is not None

@@ -137,7 +137,7 @@ class Documented(Operation):
         if self.csv:
             content["text/csv"] = OpenAPIMediaType(schema=Schema(type=T.STRING),
                                                    examples={"header": Example(value=CSV_HEADER.decode())})  # fmt: skip
-        headers = dict(_TAG) if self.tag else None
+        headers: dict[str, Any] | None = dict(_TAG) if self.tag else None
         self.responses = {"200": OpenAPIResponse("The answer.", content=content, headers=headers)}
         if self.tag:
             self.responses["304"] = OpenAPIResponse("Unchanged since the ETag in If-None-Match.")

@@ -20,7 +20,10 @@ from tests.sql.test_bars import steps
 New = Callable[..., Market]
 
 
-@settings(max_examples=15, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=15, deadline=None, phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
 @given(steps=steps)
 def test_random_ticks_orders_and_roll_ups(api: Api, new: New, steps: list[tuple[Any, ...]]) -> None:
     m = new()
@@ -130,7 +133,8 @@ def test_a_cursor_is_stable_under_repairs_and_new_bars(api: Api, new: New) -> No
     m = new()
     m.insert(*(m.trade(f"03-01 00:{n:02}:30", "1") for n in range(0, 20, 2)))
     m.seal("03-01 00:20")
-    up, down = (api.json("/v1/bars", symbol=m.symbol, interval="1m", limit=4, start="0001-01-01", order=o) for o in ("asc", "desc"))
+    params = {"symbol": m.symbol, "interval": "1m", "limit": 4, "start": "0001-01-01"}
+    up, down = (api.json("/v1/bars", order=order, **params) for order in ("asc", "desc"))
     m.insert(m.trade("03-01 00:05:30", "2"), m.trade("03-01 00:07:30", "2"), m.trade("03-01 00:15:30", "3"),
              m.trade("03-01 00:11:30", "3"), m.trade("03-01 00:30:30", "4"))  # fmt: skip
     m.repair()
@@ -193,7 +197,9 @@ def test_csv_over_many_pages(api: Api, new: New, connection: psycopg.Connection[
                        (m.at("01-01 00:00"), m.at("01-20 00:00")))  # fmt: skip
     connection.execute(
         "insert into ticks (ts, symbol, seq, price, size) select ts, %s, 1, 1, 1 "
-        "from generate_series(%s, %s, interval '1 minute') as ts", (m.symbol, m.at("01-01 00:00"), m.at("01-10 00:00")))  # fmt: skip
+        "from generate_series(%s, %s, interval '1 minute') as ts",
+        (m.symbol, m.at("01-01 00:00"), m.at("01-10 00:00")),
+    )
     m.seal("01-09 00:00")
     wanted = [text(m.at("01-01 00:00") + timedelta(minutes=n)) for n in range(9 * 1440 + 1)]
 

@@ -12,7 +12,8 @@ from barwright.api.params import BARS
 from tests.api.conftest import Api
 
 GOOD = {"symbol": "KNOWN", "interval": "1m"}
-PATHS = ["/v1/bars", "/v1/bars/latest", "/v1/symbols", "/v1/symbols/KNOWN", "/v1/status", "/health/live", "/health/ready"]
+PATHS = ["/v1/bars", "/v1/bars/latest", "/v1/symbols", "/v1/symbols/KNOWN", "/v1/status", "/health/live",
+         "/health/ready"]  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -124,7 +125,9 @@ def test_nothing_makes_a_500(api: Api, params: dict[str, str], good: bool) -> No
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(path=st.sampled_from(["/v1/bars?", "/v1/bars/latest?", "/v1/symbols/", "/v1/symbols?"]), rest=st.binary(max_size=40))
+@given(
+    path=st.sampled_from(["/v1/bars?", "/v1/bars/latest?", "/v1/symbols/", "/v1/symbols?"]), rest=st.binary(max_size=40)
+)
 def test_no_bytes_make_a_500(api: Api, path: str, rest: bytes) -> None:
     answer = api.client.get(path + quote(rest, safe="=&,;%"))
     if answer.status_code != 200:
