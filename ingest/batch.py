@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from barwright.ingest.decode import Bad, Decoder, Item, native, raw_of, split
+from barwright.ingest.decode import Decoder, Item, native, raw_of, split
 from barwright.ingest.ticks import (
     ITEMS,
     MINUTE,
@@ -73,7 +74,7 @@ class Letter:
     raw: bytes
 
 
-@dataclass
+@dataclass(slots=True)
 class _Seen:
     """What a batch holds of a symbol: the rule that numbers its trades and the minutes it touches."""
 
@@ -107,6 +108,7 @@ class Batch:
         self.registered: dict[str, Rule | None] = {}
         self.symbols: dict[str, _Seen] = {}
         self._minutes: dict[str, int] = {}
+        self._texts: dict[int, str] = {}
         # In this minute and later ones the window's end must be looked at closely.
         self._first_minute = -(-window.oldest // MINUTE)
         self._last_minute = (window.newest + 1) // MINUTE
@@ -135,25 +137,63 @@ class Batch:
 
     def _decode(self, chunk: Chunk, most: int) -> int:
         """Turn records into rows; returns how many records that were."""
-        claim, trades, bars, letters = chunk.claim, self.trades, self.bars, self.letters
+        decode, trades, bars, letters = chunk.claim.decoder, self.trades, self.bars, self.letters
         for n, (offset, value) in enumerate(chunk.records, 1):
-            items = claim.decoder(value or b"")
-            if len(items) == 1 and type(items[0]) is Trade:
-                self._trade(claim, offset, 0, items[0], value or b"", 1)
-            else:
-                self._items(claim, offset, items, value or b"")
+            self._add(chunk.claim, offset, decode(value or b""), value or b"")
             if len(trades) + len(bars) + len(letters) >= most:
                 return n
         return len(chunk.records)
 
-    def _items(self, claim: Claim, offset: int, items: Sequence[Item], value: bytes) -> None:
-        for place, item in enumerate(items):
-            if type(item) is Trade:
-                self._trade(claim, offset, place, item, value, len(items))
-            elif isinstance(item, Bad):
-                self.letters.append(Letter(claim, offset, place, item.reason, item.raw))
+    def _add(self, claim: Claim, offset: int, items: Sequence[Item], value: bytes, before: int = 0) -> None:
+        """Add a record's items, `before` of which came already. One loop without calls for trades written the usual
+        way: 1 us each is most of what a tick costs us; `_other` has every other item."""
+        symbols, minutes, append, sides = self.symbols, self._minutes, self.trades.append, SIDES
+        first, last = self._first_minute, self._last_minute
+        place = before - 1
+        for item in items:
+            place += 1
+            if type(item) is not Trade:
+                self._other(claim, offset, place, item, value, len(items))
+                continue
+            rule: Rule = "seq"
+            seq: int | str | None = item.seq
+            if seq is None:
+                seq, rule = item.id, "id"
+                if seq is None or (type(seq) is str and not seq.isdigit()):
+                    seq, rule = offset * ITEMS + place, "offset"
+            ts = item.ts if isinstance(item.ts, str) else self._stamp_ms(item.ts)
+            row = f"{ts}\t{item.symbol}\t{seq}\t{item.price}\t{item.size}\t{sides.get(item.side)}\n"
+            minute = minutes.get(ts[:16])
+            seen = symbols.get(item.symbol)
+            if (
+                seen is not None
+                and seen.rule == rule
+                and minute is not None
+                and place < ITEMS
+                and first <= minute < last
+                and PLAIN_TRADE(row)
+            ):
+                append(row)
+                seen.minutes.add(minute)
+            else:
+                self._minute(ts[:16])
+                self._other(claim, offset, place, item, value, len(items), row)
+
+    def _other(
+        self, claim: Claim, offset: int, place: int, item: Item, value: bytes, items: int, row: str = ""
+    ) -> None:
+        """Add an item after looking at each part of it, or refuse it. `row` is a trade's as the loop wrote it."""
+        try:
+            if place >= ITEMS:
+                raise RefusedError(f"more than {ITEMS:,} items in one record")
+            if isinstance(item, Trade):
+                self._trade(item, offset * ITEMS + place, row)
             elif isinstance(item, Bar):
-                self._bar(claim, offset, place, item, value, len(items))
+                self._bar(item)
+            else:
+                self.letters.append(Letter(claim, offset, place, *item))
+        except RefusedError as refused:
+            self.letters.append(Letter(claim, offset, place, refused.message, raw_of(value, place, items)))
 
     def letters_of(self, row: str, reason: str) -> Iterator[Letter]:
         """Letters of the items that became this row, found by decoding again: so rare that nothing is kept for it."""
@@ -161,77 +201,45 @@ class Batch:
             for offset, value in chunk.records:
                 for place, raw in enumerate(split(value or b"")):
                     alone = Batch({symbol: seen.rule for symbol, seen in self.symbols.items()}, self.window)
-                    alone._items(chunk.claim, offset, chunk.claim.decoder(raw), raw)
+                    alone._add(chunk.claim, offset, chunk.claim.decoder(raw), raw, before=place)
                     if row in alone.trades or row in alone.bars:
                         yield Letter(chunk.claim, offset, place, reason, raw)
 
-    def _trade(self, claim: Claim, offset: int, place: int, trade: Trade, value: bytes, items: int) -> None:
-        """Add a trade that is written the usual way; `_second_look` has every other."""
-        rule: Rule = "seq"
-        seq: int | str | None = trade.seq
-        if seq is None:
-            seq, rule = trade.id, "id"
-            if seq is None or (type(seq) is str and not seq.isdigit()):
-                seq, rule = offset * ITEMS + place, "offset"
-        ts = trade.ts if isinstance(trade.ts, str) else _stamp_ms(trade.ts)
-        row = f"{ts}\t{trade.symbol}\t{seq}\t{trade.price}\t{trade.size}\t{SIDES.get(trade.side)}\n"
-        minute = self._minute(ts[:16])
-        seen = self.symbols.get(trade.symbol) or self._seen(trade.symbol)
-        if (
-            (seen.rule == rule or seen.rule is None)
-            and self._first_minute <= minute < self._last_minute
-            and place < ITEMS
-            and PLAIN_TRADE(row)
-        ):
-            if seen.rule is None:
-                seen.rule = self.registered[trade.symbol] = rule
-            self.trades.append(row)
-            seen.minutes.add(minute)
-        else:
-            self._second_look(claim, offset, place, trade, value, items)
-
-    def _second_look(self, claim: Claim, offset: int, place: int, trade: Trade, value: bytes, items: int) -> None:
-        """Add a trade after looking at each part of it, or refuse it."""
-        try:
-            if place >= ITEMS:
-                raise RefusedError(f"more than {ITEMS:,} items in one record")
-            row, time, rule = trade_row(trade, offset * ITEMS + place, self.window)
-            seen = self._seen(trade.symbol)
-            if seen.rule not in (None, rule):
-                raise RefusedError(f"numbered by {rule}, but the trades of this symbol are numbered by {seen.rule}")
-        except RefusedError as refused:
-            self.letters.append(Letter(claim, offset, place, refused.message, raw_of(value, place, items)))
-            return
+    def _trade(self, trade: Trade, place: int, usual: str) -> None:
+        row, time, rule = trade_row(trade, place, self.window)
+        seen = self._seen(trade.symbol)
+        if seen.rule not in (None, rule):
+            raise RefusedError(f"numbered by {rule}, but the trades of this symbol are numbered by {seen.rule}")
         if seen.rule is None:
             seen.rule = self.registered[trade.symbol] = rule
-        self.trades.append(row)
+        # The same text as in the loop above, so that a row can be found again by it.
+        self.trades.append(usual if PLAIN_TRADE(usual) else row)
         seen.minutes.add(time // MINUTE)
 
-    def _bar(self, claim: Claim, offset: int, place: int, bar: Bar, value: bytes, items: int) -> None:
-        try:
-            row, time = bar_row(bar, self.window)
-        except RefusedError as refused:
-            self.letters.append(Letter(claim, offset, place, refused.message, raw_of(value, place, items)))
-            return
-        seen = self._seen(bar.symbol)
+    def _bar(self, bar: Bar) -> None:
+        row, time = bar_row(bar, self.window)
         if bar.symbol not in self.rules:
             self.registered.setdefault(bar.symbol, None)
         self.bars.append(row)
-        seen.minutes.add(time // MINUTE)
+        self._seen(bar.symbol).minutes.add(time // MINUTE)
 
     def _seen(self, symbol: str) -> _Seen:
         return self.symbols.setdefault(symbol, _Seen(self.rules.get(symbol)))
 
-    def _minute(self, text: str) -> int:
-        """The minute of `2026-11-24T00:00`, counted from 1970; -1 for what is none."""
-        minute = self._minutes.get(text)
-        if minute is None:
-            try:
-                minute = int(datetime.fromisoformat(f"{text}:00+00:00").timestamp()) // 60
-            except ValueError:
-                minute = -1
-            self._minutes[text] = minute
-        return minute
+    def _minute(self, text: str) -> None:
+        """Learn the minute of `2026-11-24T00:00`, counted from 1970; what is none is looked at closely each time."""
+        with suppress(ValueError):
+            self._minutes[text] = int(datetime.fromisoformat(f"{text}:00+00:00").timestamp()) // 60
+
+    def _stamp_ms(self, ms: int) -> str:
+        """Milliseconds since 1970 as RFC 3339, empty where that is no time we would take."""
+        minute, rest = divmod(ms, 60_000)
+        text = self._texts.get(minute)
+        if text is None:
+            if not 0 <= ms < 253_402_300_800_000:
+                return ""
+            text = self._texts[minute] = stamp(minute * MINUTE)[:17]
+        return f"{text}{rest // 1000:02}.{rest % 1000:03}Z"
 
     @property
     def newest_minute(self) -> int:
@@ -254,8 +262,3 @@ def late_ranges(minutes: Mapping[str, Iterable[int]], seal: int) -> list[tuple[s
                 found.append((symbol, late[first], minute + 1))
                 first = n + 1
     return [(symbol, stamp(lo * MINUTE), stamp(hi * MINUTE)) for symbol, lo, hi in found]
-
-
-def _stamp_ms(ms: int) -> str:
-    """Milliseconds since 1970 as RFC 3339, empty where that is no time we would take."""
-    return stamp(ms * 1000) if 0 <= ms < 253_402_300_800_000 else ""

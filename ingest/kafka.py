@@ -92,7 +92,7 @@ class Consumer:
             reconnect_backoff_max_ms=2_000,
             request_timeout_ms=15_000,
             bootstrap_timeout_ms=5_000,
-            session_timeout_ms=10_000,
+            session_timeout_ms=6_000,
             heartbeat_interval_ms=2_000,
             metrics_enabled=False,
         )

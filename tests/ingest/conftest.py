@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,11 +52,18 @@ class World:
 
     def send(self, *messages: Any, topic: str | None = None, partition: int | None = 0) -> None:
         """Produce records and wait until they are there; bytes go as they are."""
-        producer = self._producer = self._producer or kafka.producer(self.settings, linger_ms=5)
-        for message in messages:
-            value = message if isinstance(message, bytes | None) else encode(message)
-            producer.send(topic or self.settings.tick_topic, value=value, partition=partition, key=b"k")
-        producer.flush(timeout=30)
+        for future in [self.send_later(message, topic, partition) for message in messages]:
+            future.get(timeout=30)
+
+    def send_later(self, message: Any, topic: str | None = None, partition: int | None = 0) -> Any:
+        """Produce a record; returns what will say that it is there."""
+        value = message if isinstance(message, bytes | None) else encode(message)
+        return self.producer().send(topic or self.settings.tick_topic, value=value, partition=partition, key=b"k")
+
+    def producer(self) -> Any:
+        """The one producer of this test."""
+        self._producer = self._producer or kafka.producer(self.settings, linger_ms=5)
+        return self._producer
 
     def start(self) -> threading.Event:
         """Ingest in a thread; returns the event that stops it."""
@@ -111,6 +120,11 @@ class World:
         self.stop()
         if self._producer:
             self._producer.close(timeout=1)
+            self._producer = None
+        # kafka-python leaves sockets open when a broker dies; what is collected here troubles no later test.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def claim_of(store: Store, position: int = 0) -> Claim:

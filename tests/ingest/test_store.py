@@ -146,6 +146,13 @@ def test_a_row_that_only_the_database_refuses_becomes_a_dead_letter(store: Store
     assert b'"volume":"7"' in letters[-1][3]
 
 
+def test_such_a_dead_letter_names_its_item_also_where_the_offset_numbers_trades(store: Store) -> None:
+    store.connection.execute("alter table ticks add constraint no_sevens check (price <> 107.5)")
+    land(store, [trade(n, id=None, price=f"{100 + n}.5") for n in range(10)])
+    assert rows(store, 'select "offset", item from dead_letter') == [(0, 7)]
+    assert rows(store, "select count(*), min(seq), max(seq) from ticks") == [(9, 0, 9)]
+
+
 def test_a_missing_partition_is_made_and_no_dead_letter(store: Store) -> None:
     if store.engine != "postgres":
         pytest.skip("the hypertable makes its chunks itself")
