@@ -10,10 +10,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import psutil
@@ -29,8 +30,8 @@ COLUMNS = "ts, symbol, seq, price, size, side"
 INSERT = f"insert into ticks ({COLUMNS}) values (%s, %s, %s, %s, %s, %s)"
 
 
-def measure(dsn: str, brokers: str, redis_url: str, ticks: int = 600_000) -> dict[str, Any]:
-    """On an empty migrated database. Ticks/s, ratios, milliseconds, megabytes."""
+def measure(dsn: str, brokers: str, redis_url: str, ticks: int = 600_000, rounds: int = 3) -> dict[str, Any]:
+    """On an empty migrated database. Ticks/s, ratios, milliseconds, megabytes; medians of the rounds."""
     settings = Settings(database_url=dsn, kafka_bootstrap_servers=brokers, redis_url=redis_url)
     result: dict[str, Any] = {"ticks": ticks, "bytes_per_tick": len(msgspec.json.encode(message(0)))}
     with sql.connect(dsn, "bench", autocommit=True) as connection:
@@ -41,7 +42,7 @@ def measure(dsn: str, brokers: str, redis_url: str, ticks: int = 600_000) -> dic
         result["insert_each"] = insert_each(connection, 2_000)
         result["executemany"] = executemany(connection, 20_000)
         for together in (1, 100):
-            result[f"ticks_per_message_{together}"] = pipeline(settings, connection, ticks, together, result)
+            result[f"ticks_per_message_{together}"] = pipeline(settings, connection, ticks, together, rounds, result)
         result["latency_ms"] = latency(settings, connection)
     return result
 
@@ -94,24 +95,45 @@ def executemany(connection: Any, ticks: int) -> int:
     return round(ticks / _cleared(connection, began))
 
 
-def pipeline(settings: Settings, connection: Any, ticks: int, together: int, parts: dict[str, Any]) -> dict[str, Any]:
-    """The whole way with so many ticks in a message, one process and two; `parts` has what it is compared with."""
+def pipeline(
+    settings: Settings, connection: Any, ticks: int, together: int, rounds: int, parts: dict[str, Any]
+) -> dict[str, Any]:
+    """The whole way with so many ticks in a message, one process and two, and what it is compared with.
+
+    Each round measures everything once, so that a machine that slows down slows all of it.
+    """
     topic = f"bench-{together}-{os.getpid()}"
     kafka.ensure_topic(settings, topic, PARTITIONS)
     fill(settings, topic, ticks, together)
-    bare = consume_bare(settings, topic, ticks // together) * together
-    found: dict[str, Any] = {"bare_consumption": bare}
-    for processes in (1, 2):
-        rate, memory = consumed(settings, connection, topic, ticks, processes)
-        found[f"processes_{processes}"] = {
+    found = [_round(settings, connection, topic, ticks, together) for _ in range(rounds)]
+    result: dict[str, Any] = {
+        name: _median(found, lambda r, n=name: r[n]) for name in ("copy_limit", "bare_consumption")
+    }
+    for processes in ("processes_1", "processes_2"):
+        rate = _median(found, lambda r, p=processes: r[p])
+        result[processes] = {
             "ticks_per_s": rate,
-            "of_copy_limit": round(rate / parts["copy_limit"], 2),
-            "of_bare_consumption": round(rate / bare, 2),
-            "times_insert_each": round(rate / parts["insert_each"]),
+            "of_copy_limit": _median(found, lambda r, p=processes: r[p] / r["copy_limit"]),
+            "of_bare_consumption": _median(found, lambda r, p=processes: r[p] / r["bare_consumption"]),
+            "times_insert_each": round(rate / parts["insert_each"], 1),
             "times_executemany": round(rate / parts["executemany"], 1),
-            "peak_memory_mb": memory,
+            "peak_memory_mb": max(r[f"{processes}_mb"] for r in found),
         }
+    return result
+
+
+def _round(settings: Settings, connection: Any, topic: str, ticks: int, together: int) -> dict[str, float]:
+    found: dict[str, float] = {"copy_limit": copy_limit(connection, ticks)}
+    found["bare_consumption"] = consume_bare(settings, topic, ticks // together) * together
+    for count in (1, 2):
+        name = f"processes_{count}"
+        found[name], found[f"{name}_mb"] = consumed(settings, connection, topic, ticks, count)
     return found
+
+
+def _median(rounds: list[dict[str, float]], value: Callable[[dict[str, float]], float]) -> float:
+    middle = statistics.median(value(one) for one in rounds)
+    return round(middle) if middle > 100 else round(middle, 2)
 
 
 def fill(settings: Settings, topic: str, ticks: int, together: int) -> None:
@@ -164,7 +186,7 @@ def ingesting(settings: Settings, topic: str, processes: int, group: str) -> Ite
 
 def consumed(settings: Settings, connection: Any, topic: str, ticks: int, processes: int) -> tuple[int, int]:
     """Committed ticks/s of so many processes, and the peak memory of the largest in MB."""
-    group = f"bench-{topic}-{processes}"
+    group = f"bench-{topic}-{uuid4().hex[:6]}"
     total = "select coalesce(sum(rows), 0)::bigint from ingest_offset where topic = %s"
     connection.execute("delete from ingest_offset where topic = %s", (topic,))
     memory = done = first = 0

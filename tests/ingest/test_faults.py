@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -182,7 +183,8 @@ def test_a_server_is_frozen(world: World, request: pytest.FixtureRequest, name: 
     def every(signum: signal.Signals) -> None:
         process = psutil.Process(server.pid)
         for one in [process, *process.children(recursive=True)]:
-            one.send_signal(signum)
+            with suppress(psutil.NoSuchProcess):
+                one.send_signal(signum)
 
     outage(world, lambda: every(signal.SIGSTOP), lambda: every(signal.SIGCONT))
 
