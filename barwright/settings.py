@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     seal_lag: float = Field(2.0, ge=0, description="seconds the seal trails the database's clock")
     maintain_interval: float = Field(1.0, gt=0, description="seconds between two rounds of maintain")
 
-    page_cache_bars: int = Field(2_000_000, ge=0, description="closed bars one API process keeps in memory")
+    page_cache_bars: int = Field(500_000, ge=0, description="closed bars one API process keeps in memory")
     page_ttl: int = Field(86_400, ge=1, description="seconds a closed page stays in Redis; must be below revision_days")
     revision_days: float = Field(7.0, gt=1, description="days the revision log is kept")
     database_pool: int = Field(8, ge=1, description="database connections of one API process")

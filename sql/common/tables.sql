@@ -93,6 +93,7 @@ create table revision (
     at timestamptz not null default now()
 );
 create index on revision (symbol, rev);  -- a page asks for the highest revision over its span
+create index on revision using gist (span);  -- … also where the symbol has had many
 create index on revision (at);  -- the sweep of old ones
 
 -- The one place prices enter: a row is one trade, or one imported 1-minute bar (seq -1; its close and volume stand in

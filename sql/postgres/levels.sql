@@ -1,5 +1,6 @@
 -- Engine postgres: for each level a table of closed bars (rollup_*), a view of the bars above its watermark, computed
--- from its source (live_*), and the public view that joins them (ohlcv_*).
+-- from its source (live_*), and the public view that joins them (ohlcv_*). The join needs no condition on rollup_*: its
+-- rows and the watermark move in one transaction. With one, the newest 3 of a year of minutes took 218 ms, not 0.1.
 
 -- The SQL text that computes a level's bars from those rows of its source that meet a condition: the one definition,
 -- used by the live views (source: the parent's ohlcv_*), the roll-up and the repair (its rollup_*; both stay below the
@@ -65,7 +66,7 @@ begin
             create view ohlcv_%1$s as
             select symbol, bucket, open, high, low, close, volume, quote_volume, vwap(quote_volume, volume) as vwap,
                    trades, buy_volume, imported
-            from rollup_%1$s where bucket < (select watermark from level where name = %1$L)
+            from rollup_%1$s
             union all
             select symbol, bucket, open, high, low, close, volume, quote_volume, vwap(quote_volume, volume) as vwap,
                    trades, buy_volume, imported

@@ -1,0 +1,138 @@
+"""`make bench`: every figure of one run on this machine, as ratios to the limit beside it. `--json FILE` keeps them.
+
+Servers are those the environment names (DATABASE_URL, KAFKA_BOOTSTRAP_SERVERS, REDIS_URL), else embedded ones.
+"""
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from barwright import migrations
+from barwright.embedded.kafka import Kafka
+from barwright.embedded.postgres import Postgres
+from barwright.embedded.service import Service
+from barwright.embedded.valkey import Valkey
+from barwright.settings import Settings
+from bench import api, ingest, refresh
+from tests.services import JARS, new_database
+
+_ALONE = "ingest.ticks_per_message_1.processes_1"
+_HUNDRED = "ingest.ticks_per_message_100.processes_1"
+# (what, path to the figure, target)
+RATIOS = [
+    ("ingest at 100 ticks a message, of the COPY limit", f"{_HUNDRED}.of_copy_limit", "≥ 0.7"),
+    ("ingest at 1 tick a message, of bare consumption", f"{_ALONE}.of_bare_consumption", "≥ 0.6"),
+    ("… times one INSERT a message", f"{_ALONE}.times_insert_each", "≥ 30"),
+    ("… times executemany", f"{_ALONE}.times_executemany", "≥ 4"),
+    ("refresh, times ingest at 100", "refresh_to_ingest", "≥ 2"),
+    ("cached page, of static bytes", "api.memory_to_static", "≥ 0.7"),
+    ("uncached p50, times the bare query", "api.database_to_bare_sql_p50", "≤ 2"),
+]
+
+
+@contextmanager
+def server(name: str, service: Service) -> Iterator[str]:
+    """The URL of the server that an environment variable names, else of an embedded one for as long as this lasts."""
+    if url := os.environ.get(name):
+        yield url
+        return
+    service.start()
+    try:
+        yield service.url
+    finally:
+        service.stop()
+
+
+@contextmanager
+def migrated(url: str) -> Iterator[str]:
+    """The DSN of a new, migrated database on a server."""
+    with new_database(url) as dsn:
+        migrations.upgrade(Settings(database_url=dsn))
+        yield dsn
+
+
+def machine(url: str) -> dict[str, Any]:
+    """What it was measured on."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("select version()").fetchone()
+    model = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return {
+        "cpu": model[0] if model else platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "database": str(row and row[0]).split(" on ")[0],
+    }
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def figure(result: Any, path: str) -> Any:
+    """`a.b.c` of a nested result."""
+    for part in path.split("."):
+        result = result[part]
+    return result
+
+
+def flat(result: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """A nested result as `a.b.c` and figure."""
+    for key, value in result.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def measure(console: Console) -> dict[str, Any]:
+    """Everything, one after the other, each on a database of its own."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        database = stack.enter_context(server("DATABASE_URL", Postgres(home)))
+        brokers = stack.enter_context(server("KAFKA_BOOTSTRAP_SERVERS", Kafka(home, JARS)))
+        redis_url = stack.enter_context(server("REDIS_URL", Valkey(home)))
+        result: dict[str, Any] = {"machine": machine(database)}
+        with console.status("refresh"), migrated(database) as dsn:
+            result["refresh"] = refresh.measure(dsn)
+        with console.status("api"), migrated(database) as dsn:
+            result["api"] = api.measure(dsn, redis_url)
+        with console.status("ingest"), migrated(database) as dsn:
+            result["ingest"] = ingest.measure(dsn, brokers, redis_url)
+    fastest = figure(result, f"{_HUNDRED}.ticks_per_s")
+    result["refresh_to_ingest"] = round(result["refresh"]["refresh_ticks_per_s"] / fastest, 2)
+    return result
+
+
+@click.command()
+@click.option("--json", "file", type=click.Path(path_type=Path), help="also write the figures to this file")
+def main(file: Path | None) -> None:
+    """Measure this machine."""
+    console = Console()
+    result = measure(console)
+    figures = Table("figure", "value", title=" · ".join(str(value) for value in result["machine"].values()))
+    for name, value in flat({key: value for key, value in result.items() if key != "machine"}):
+        figures.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
+    console.print(figures)
+    ratios = Table("ratio", "here", "target", title="In one run")
+    for name, path, target in RATIOS:
+        ratios.add_row(name, str(figure(result, path)), target)
+    console.print(ratios)
+    if file:
+        file.write_text(json.dumps(result, indent=1) + "\n")
+
+
+main()
