@@ -31,7 +31,10 @@ def create_app(settings: Settings) -> Litestar:
         lifespan=[services.lifespan],
         logging_config=None,
         openapi_config=OpenAPIConfig(
-            title="Barwright", version=__version__, description=DESCRIPTION, path="/schema",
+            title="Barwright",
+            version=__version__,
+            description=DESCRIPTION,
+            path="/schema",
             use_handler_docstrings=True,
             render_plugins=[Page(path="/"), JsonRenderPlugin(path="/openapi.json")],
         ),

@@ -61,7 +61,10 @@ class Shared:
     def __init__(self, settings: Settings) -> None:
         self.ttl = settings.page_ttl
         self.redis: Redis = Redis.from_url(
-            settings.redis_url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, max_connections=32,
+            settings.redis_url,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            max_connections=32,
             retry=Retry(NoBackoff(), 0),
         )
         self.breaker = Breaker()
