@@ -1,17 +1,18 @@
 """Messages to test with."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+START = datetime(2023, 3, 1, tzinfo=UTC)
 TOPIC_ID = UUID("01234567-89ab-cdef-0123-456789abcdef")
 
 
 def trade(n: int = 1, **fields: Any) -> dict[str, Any]:
     """A good trade, the n-th of its symbol, one every 10 s."""
-    minute, second = divmod(n * 10, 60)
-    ts = f"2023-03-{1 + minute // 1440:02}T{minute // 60 % 24:02}:{minute % 60:02}:{second:02}Z"
+    ts = f"{START + timedelta(seconds=n * 10):%Y-%m-%dT%H:%M:%SZ}"
     good = {
         "type": "trade",
         "symbol": "BTCUSD",
