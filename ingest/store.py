@@ -116,7 +116,7 @@ class Store:
             except errors.UniqueViolation:
                 for claim in batch.spans:
                     claim.slow_until = time.monotonic() + SLOW
-            except (errors.TransactionRollback, errors.LockNotAvailable) as error:
+            except (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable) as error:
                 if attempt == _RETRIES - 1:
                     raise
                 log.info("batch is tried again", error=str(error).strip())
