@@ -114,7 +114,7 @@ def test_visible_bars_stay_visible_while_a_long_span_is_rolled_up(new: New, conn
     done.set()
     thread.join(10)
     assert set(counts) == {2880}
-    assert len(counts) > 3
+    assert len(counts) >= 2
 
 
 @pytest.mark.parametrize("delay", [0.002, 0.01, 0.03, 0.1, 0.3])
