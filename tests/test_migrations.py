@@ -86,6 +86,15 @@ def test_a_psql_user_finds_the_bars_without_a_schema_name(database: str) -> None
         assert connection.execute("select count(*) from ohlcv_1m").fetchone() == (0,)
 
 
+def test_every_view_and_table_says_what_it_is(database: str) -> None:
+    with psycopg.connect(database) as connection:
+        silent = connection.execute(
+            "select relname from pg_class where relnamespace = 'barwright'::regnamespace "
+            "and relkind in ('r', 'p', 'v') and not relispartition and relname !~ '^(live|rollup)_|^alembic' and obj_description(oid) is null"
+        )
+        assert silent.fetchall() == []
+
+
 def test_real_time_aggregation_is_stated(database: str) -> None:
     with psycopg.connect(database) as connection:
         engine = connection.execute("select engine from meta").fetchone()

@@ -22,6 +22,7 @@ def upgrade() -> None:
         f"{engine}/ticks.sql",
         f"{engine}/levels.sql",
         "common/calendar.sql",
+        "common/comments.sql",
     )
     if engine == "timescaledb":
         run("timescaledb/policies.sql")
