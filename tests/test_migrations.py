@@ -89,8 +89,8 @@ def test_a_psql_user_finds_the_bars_without_a_schema_name(database: str) -> None
 def test_every_view_and_table_says_what_it_is(database: str) -> None:
     with psycopg.connect(database) as connection:
         silent = connection.execute(
-            "select relname from pg_class where relnamespace = 'barwright'::regnamespace "
-            "and relkind in ('r', 'p', 'v') and not relispartition and relname !~ '^(live|rollup)_|^alembic' and obj_description(oid) is null"
+            "select relname from pg_class where relnamespace = 'barwright'::regnamespace and not relispartition "
+            "and relkind in ('r', 'p', 'v') and relname !~ '^(live|rollup)_|^alembic' and obj_description(oid) is null"
         )
         assert silent.fetchall() == []
 
