@@ -7,7 +7,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, Final
 
 import click
@@ -43,19 +45,22 @@ class Trades:
 
     def __iter__(self) -> Iterator[tuple[int, Trade]]:
         """(microseconds since 1970, trade). Raises BarwrightError when a column is missing."""
-        lines = csv.reader(self.file)
-        columns = self._columns(next(lines, []))
-        for line in lines:
-            if line:
+        columns = self._columns(self.file.readline())
+        for number, line in enumerate(self.file, 2):
+            if not line.isspace():
                 try:
-                    yield self._trade(line, columns)
+                    yield self._trade(_fields(line), columns)
                 except RefusedError as refused:
                     self.bad += 1
-                    self.tell(f"line {lines.line_num}: {refused.message}")
+                    self.tell(f"line {number}: {refused.message}")
 
-    def _columns(self, header: list[str]) -> dict[str, int]:
+    def _columns(self, header: str) -> dict[str, int]:
         """Where each column is."""
-        names = [name.strip().lstrip("\ufeff") for name in header]
+        if not header:
+            raise BarwrightError(
+                "The file is empty.", "Its first line names the columns: ts_ms,trade_id,side,price,size."
+            )
+        names = [name.strip() for name in _fields(header.removeprefix("\ufeff"))]
         places = {
             column: names.index(found)
             for column, choice in COLUMNS.items()
@@ -65,7 +70,7 @@ class Trades:
         if missing := sorted(needed - places.keys()):
             wanted = ", ".join(" or ".join(COLUMNS[column]) for column in missing)
             hint = " Name the symbol by --symbol." if missing == ["symbol"] else ""
-            raise BarwrightError(f"The header lacks {wanted}: {','.join(names)!r}.", hint.strip())
+            raise BarwrightError(f"The header lacks {wanted}: {','.join(names)[:200]!r}.", hint.strip())
         return places
 
     def _trade(self, line: list[str], columns: dict[str, int]) -> tuple[int, Trade]:
@@ -85,8 +90,18 @@ class Trades:
         )
         window = Window(0, int((time.time() + self.future_skew) * 1_000_000))
         if number_of(trade, 0)[1] != "id":
-            raise RefusedError(f"id: not a number: {value['id']!r}")
+            raise RefusedError(f"id: not a non-negative 64-bit number: {value['id'][:80]!r}")
         return trade_row(trade, 0, window)[1], trade
+
+
+def _fields(line: str) -> list[str]:
+    """A line's fields. A quote left open ends with its line: it must not swallow the good lines after it."""
+    if '"' not in line:
+        return line.rstrip("\n").split(",")
+    try:
+        return next(csv.reader((line,), strict=True))
+    except csv.Error as error:
+        raise RefusedError(f"not CSV: {error}") from error
 
 
 class Sender:
@@ -117,6 +132,9 @@ class Sender:
         self.flush()
         while self._under_way:
             self._acknowledge()
+
+    def close(self) -> None:
+        """Leave Kafka; what is under way has a moment to arrive."""
         self.producer.close(timeout=5)
 
     def _send(self, symbol: str) -> None:
@@ -137,18 +155,18 @@ def replay(settings: Settings, trades: Trades, speed: float | None, progress: Pr
 
     Raises KafkaError, BarwrightError.
     """
-    sender = Sender(settings)
-    pace = _Pace(speed) if speed else None
-    shown = time.monotonic()
-    for ts, trade in trades:
-        if pace and pace.behind(ts) > 0:
-            sender.flush()
-            pace.wait(ts)
-        sender.add(trade)
-        if time.monotonic() - shown > 0.1:
-            progress.update(task, completed=sender.acknowledged)
-            shown = time.monotonic()
-    sender.finish()
+    with closing(Sender(settings)) as sender:
+        pace = _Pace(speed) if speed else None
+        shown = time.monotonic()
+        for ts, trade in trades:
+            if pace and pace.behind(ts) > 0:
+                sender.flush()
+                pace.wait(ts)
+            sender.add(trade)
+            if time.monotonic() - shown > 0.1:
+                progress.update(task, completed=sender.acknowledged)
+                shown = time.monotonic()
+        sender.finish()
     progress.update(task, completed=sender.acknowledged, total=sender.acknowledged)
     return sender.acknowledged
 
@@ -168,7 +186,7 @@ class _Pace:
 
     def wait(self, ts: int) -> None:
         """Wait until it is due."""
-        self._never.wait(max(self.behind(ts), 0))
+        self._never.wait(min(max(self.behind(ts), 0), threading.TIMEOUT_MAX))
 
 
 def _speed(_context: click.Context, _parameter: click.Parameter, value: str) -> float | None:
@@ -195,10 +213,10 @@ def command(settings: Callable[[], Settings], file: IO[str], symbol: str | None,
     A bad line is reported and skipped; if there was one, the status is 1.
     """
     console = Console(stderr=True, markup=False, highlight=False)
-    if symbol:
+    if symbol is not None:
         symbol_of(symbol)
     current = settings()
-    trades = Trades(file, symbol, console.print, current.future_skew)
+    trades = Trades(file, symbol, partial(console.print, soft_wrap=True), current.future_skew)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=console) as progress:
