@@ -1,5 +1,8 @@
 """Servers for the whole session, started when the first test asks for them; a database for each test."""
 
+import gc
+import os
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +18,6 @@ from tests.services import Server, Wasm
 
 def pytest_report_header() -> list[str]:
     """What the tests run on."""
-    import os
-
     named = {name: os.environ.get(name) for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL")}
     url = named["DATABASE_URL"]
     timescaledb = (services.timescaledb_version(url) if url else None) or "WASM"
@@ -28,6 +29,13 @@ def pytest_report_header() -> list[str]:
         f"engines: postgres, timescaledb ({timescaledb})",
         f"packages: {packages}",
     ]
+
+
+def pytest_sessionfinish() -> None:
+    """kafka-python leaves sockets open when a broker dies; collected here, they fail no run that has passed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,6 @@ def run(tmp_path: Path) -> Iterator[Run]:
         running.kill_everything()
 
 
-@pytest.mark.slow
 def test_it_runs_is_attached_to_and_stops_in_order(run: Run) -> None:
     running = run()
     running.wait_until_ready(FIRST)
@@ -125,7 +124,6 @@ def test_it_runs_is_attached_to_and_stops_in_order(run: Run) -> None:
     assert running.ask("env")[0] == 1
 
 
-@pytest.mark.slow
 def test_after_a_kill_of_the_whole_tree_or_of_its_head_it_runs_again(run: Run) -> None:
     first = run()
     first.wait_until_ready(FIRST)
@@ -146,7 +144,6 @@ def test_after_a_kill_of_the_whole_tree_or_of_its_head_it_runs_again(run: Run) -
     assert third.processes() == []
 
 
-@pytest.mark.slow
 def test_what_dies_is_started_again(run: Run) -> None:
     running = run()
     running.wait_until_ready(FIRST)
@@ -160,7 +157,6 @@ def test_what_dies_is_started_again(run: Run) -> None:
     assert running.stop() == 0
 
 
-@pytest.mark.slow
 def test_a_signal_while_it_starts_stops_what_has_started(run: Run) -> None:
     running = run()
     wait_for(lambda: "postgres is up" in running.log.read_text(), 60)
@@ -168,7 +164,6 @@ def test_a_signal_while_it_starts_stops_what_has_started(run: Run) -> None:
     assert running.processes() == []
 
 
-@pytest.mark.slow
 def test_servers_that_the_environment_names_are_used(run: Run, tmp_path: Path, database: str) -> None:
     running = run(DATABASE_URL=database)
     running.wait_until_ready(FIRST)
