@@ -55,23 +55,43 @@ def letters(
         yield from cursor.execute(Q["letters"], wanted)
 
 
-def resend(settings: Settings, connection: psycopg.Connection[Any], found: Iterable[Letter]) -> int:
-    """Publish letters again, oldest first, each to its topic, and mark those that are acknowledged; returns how many.
+def resend(
+    settings: Settings, connection: psycopg.Connection[Any], found: Iterable[Letter]
+) -> tuple[int, dict[str, KafkaError]]:
+    """Publish letters again, oldest first, each to its topic, and mark those that are acknowledged.
 
-    Raises KafkaError.
+    Returns how many those are, and by topic why others are not: a topic that is gone keeps no other waiting.
     """
-    producer = kafka.producer(settings, linger_ms=5)
+    wanted = [*found][::-1]
+    if not wanted:
+        return 0, {}
+    count, failures = 0, dict[str, KafkaError]()
+    # How large a record may be is the broker's to say.
+    producer = kafka.producer(
+        settings, linger_ms=5, bootstrap_timeout_ms=5_000, max_block_ms=5_000, max_request_size=2**26
+    )
     try:
-        sent = [
-            (letter, producer.send(letter.topic, key=_key(letter.raw), value=letter.raw))
-            for letter in reversed([*found])
-        ]
-        for letter, future in sent:
-            future.get(timeout=60)
-            connection.execute(Q["resent"], letter._asdict())
+        for letter, future in [(letter, _send(producer, letter, failures)) for letter in wanted]:
+            try:
+                if future:
+                    future.get(timeout=130)
+                    connection.execute(Q["resent"], letter._asdict())
+                    count += 1
+            except KafkaError as error:
+                failures.setdefault(letter.topic, error)
     finally:
         producer.close(timeout=5)
-    return len(sent)
+    return count, failures
+
+
+def _send(producer: Any, letter: Letter, failures: dict[str, KafkaError]) -> Any:
+    """The future of a letter's record; None where there is none. A topic that was waited for in vain is left alone."""
+    if letter.topic not in failures:
+        try:
+            return producer.send(letter.topic, key=_key(letter.raw), value=letter.raw)
+        except KafkaError as error:
+            failures[letter.topic] = error
+    return None
 
 
 def _key(raw: bytes) -> bytes | None:
@@ -88,11 +108,14 @@ def _table(found: Iterable[Letter]) -> Table:
     for letter in found:
         again = "" if letter.resent_at is None else f"{letter.resent_at:%F %T}"
         place = f"{letter.topic}/{letter.partition}"
-        text = letter.raw[:200].decode(errors="backslashreplace")
-        table.add_row(
-            f"{letter.received_at:%F %T}", place, str(letter.offset), str(letter.item), letter.reason, text, again
-        )
+        reason, text = _printable(letter.reason), _printable(letter.raw[:200].decode(errors="backslashreplace"))
+        table.add_row(f"{letter.received_at:%F %T}", place, str(letter.offset), str(letter.item), reason, text, again)
     return table
+
+
+def _printable(text: str) -> str:
+    """Text without what a terminal would obey: whoever can produce a message must not write to an operator's screen."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 @click.command("dead-letters")
@@ -114,14 +137,23 @@ def command(
     try:
         with sql.connect(current.database_url, "dead-letters", autocommit=True) as connection:
             if again:
-                found = list(letters(connection, reason, topic, limit, again=False))
-                click.echo(f"{resend(current, connection, found):,} messages sent again")
+                _resend(current, connection, letters(connection, reason, topic, limit, again=False))
             else:
                 _show(letters(connection, reason, topic, limit or 20), as_json)
     except psycopg.Error as error:
         raise BarwrightError(f"The database: {str(error).strip()}") from error
     except KafkaError as error:
-        raise BarwrightError(f"Kafka: {type(error).__name__}: {error}", "What was acknowledged is marked.") from error
+        raise BarwrightError(f"Kafka: {type(error).__name__}: {error}", "Is it running?") from error
+
+
+def _resend(settings: Settings, connection: psycopg.Connection[Any], found: Iterable[Letter]) -> None:
+    count, failures = resend(settings, connection, found)
+    click.echo(f"{count:,} message{'' if count == 1 else 's'} sent again")
+    if failures:
+        why = "; ".join(f"{topic}: {type(error).__name__}: {error}" for topic, error in failures.items())
+        raise BarwrightError(
+            f"Not all could be sent. {why}.", "Those that were are marked; the others can be tried again."
+        )
 
 
 def _show(found: Iterable[Letter], as_json: bool) -> None:
