@@ -46,8 +46,9 @@ class Feed:
 
     def __init__(self, settings: Settings, source: Source, stop: threading.Event) -> None:
         self.settings, self.source, self.stop = settings, source, stop
-        # From the beginning of this minute, so that its bar is whole; what was sent before is the same row again.
-        self.since = int(time.time() // 60 * 60_000)
+        # From the beginning of the last whole minute: every bar is whole, and a feed that died before a minute's end
+        # and was started again after it leaves nothing out. What was sent before is the same row again.
+        self.since = int(time.time() // 60 - 1) * 60_000
         self._under_way: deque[tuple[int, Any]] = deque()
 
     def publish(self) -> None:

@@ -16,7 +16,8 @@ from heapq import merge
 from random import Random
 from typing import Final
 
-from barwright.ingest.ticks import Trade
+from barwright.errors import BarwrightError
+from barwright.ingest.ticks import RefusedError, Trade, symbol_of
 from barwright.settings import Settings
 
 # Periods in minutes and how far the price swings over each, relative to its base.
@@ -39,9 +40,17 @@ class Simulator:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Simulator:
-        """As the settings want it."""
-        symbols = tuple(symbol.strip() for symbol in settings.simulator_symbols.split(",") if symbol.strip())
-        return cls(settings.simulator_seed, symbols, settings.simulator_rate * 60 / max(len(symbols), 1))
+        """As the settings want it. Raises BarwrightError where a symbol is none."""
+        named = (symbol.strip() for symbol in settings.simulator_symbols.split(","))
+        symbols = tuple(dict.fromkeys(symbol for symbol in named if symbol))
+        try:
+            for symbol in symbols:
+                symbol_of(symbol)
+        except RefusedError as refused:
+            raise BarwrightError(f"BARWRIGHT_SIMULATOR_SYMBOLS: {refused.message}") from refused
+        if not symbols:
+            raise BarwrightError("BARWRIGHT_SIMULATOR_SYMBOLS names no symbol.")
+        return cls(settings.simulator_seed, symbols, settings.simulator_rate * 60 / len(symbols))
 
     def live(self, since: int, stop: threading.Event) -> Iterator[Sequence[tuple[int, Trade]]]:
         """See Source. Every look yields, if only an empty list, so that the caller can see to its deliveries."""

@@ -82,8 +82,8 @@ class World:
             assert not thread.is_alive()
         self.threads.clear()
 
-    def spawn(self) -> subprocess.Popen[bytes]:
-        """Ingest in a process, as an operator starts it."""
+    def spawn(self, role: str = "ingest", **variables: str) -> subprocess.Popen[bytes]:
+        """A role in a process, as an operator starts it."""
         settings = self.settings
         environment = os.environ | {
             "DATABASE_URL": settings.database_url, "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
@@ -91,9 +91,9 @@ class World:
             "BARWRIGHT_TICK_TOPIC": settings.tick_topic, "BARWRIGHT_DYNAMIC_PATTERN": settings.dynamic_pattern,
             "BARWRIGHT_TICK_PARTITIONS": str(settings.tick_partitions), "BARWRIGHT_HOME": str(self.logs),
         }  # fmt: skip
-        with (self.logs / "ingest.log").open("ab") as log:
+        with (self.logs / f"{role}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "barwright", "ingest"], env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", "barwright", role], env=environment | variables, stdout=log, stderr=log
             )
         self.processes.append(process)
         return process
