@@ -105,6 +105,7 @@ class Consumer:
         Raises OutOfRangeError, KafkaError.
         """
         self._finish_join()
+        self._unpark()
         try:
             found = self._client.poll(timeout_ms=int(timeout * 1000))
         except OffsetOutOfRangeError as error:
@@ -119,6 +120,13 @@ class Consumer:
         coordinator = self._client._coordinator
         if coordinator.rejoining and not coordinator.need_rejoin():
             coordinator.request_rejoin()
+
+    def _unpark(self) -> None:
+        """kafka-python 3.0.12 parks what it fetched of a paused partition, and takes it up again only where its slot for
+        the records in hand is None: behind spent ones, a resumed partition stood still though its log had records."""
+        fetcher = self._client._fetcher
+        if not fetcher._next_partition_records:
+            fetcher._next_partition_records = None
 
     def topic_id(self, topic: str) -> UUID | None:
         """The id that tells a topic from a later one of the same name, as of the last look."""

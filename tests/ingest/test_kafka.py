@@ -1,0 +1,41 @@
+"""What ingest asks of the Kafka client beyond its documentation."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from barwright.ingest.kafka import Consumer, Partition
+from tests.ingest.conftest import World
+
+
+def test_a_resumed_partition_goes_on_though_every_other_has_been_read(world: World) -> None:
+    """kafka-python 3.0.12 parks what it had fetched of a paused partition, and forgot it there for ever."""
+    topic, each = world.topic(partitions=2), 6_000
+    for partition in (0, 1):
+        futures = [world.send_later(b"x" * 50, topic, partition) for _ in range(each)]
+        futures[-1].get(timeout=30)
+    assigned: list[Partition] = []
+    consumer = Consumer(world.settings, "parked", [topic], None, assigned.extend, lambda _: None)
+    seen: Counter[Partition] = Counter()
+
+    def poll_until(done: Callable[[], object], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < deadline, seen
+            for partition, records in consumer.poll(0.1).items():
+                seen[partition] += len(records)
+
+    try:
+        poll_until(lambda: len(assigned) == 2)
+        for partition in assigned:
+            consumer.start_at(partition, 0)
+        poll_until(lambda: seen)
+        (first,) = seen
+        consumer.pause([first])
+        poll_until(lambda: sum(seen.values()) - seen[first] == each)
+        consumer.resume([first])
+        poll_until(lambda: seen[first] == each, 5)
+    finally:
+        consumer.close()
