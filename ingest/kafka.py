@@ -122,8 +122,8 @@ class Consumer:
             coordinator.request_rejoin()
 
     def _unpark(self) -> None:
-        """kafka-python 3.0.12 parks what it fetched of a paused partition, and takes it up again only where its slot for
-        the records in hand is None: behind spent ones, a resumed partition stood still though its log had records."""
+        """kafka-python 3.0.12 parks what it fetched of a paused partition, and takes it up again only where its slot
+        for records in hand is None: behind spent ones, a resumed partition stood still though its log had records."""
         fetcher = self._client._fetcher
         if not fetcher._next_partition_records:
             fetcher._next_partition_records = None
