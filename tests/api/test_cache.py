@@ -156,7 +156,8 @@ def _status(api: Api, symbol: str, status: int) -> None:
     assert api.get("/v1/bars", symbol=symbol, interval="1m").status_code == status
 
 
-@pytest.mark.parametrize("cache", ["0", "700", "2000000"])
+# A cache that holds a page or two; with none and with all, which take other ways, when there is time.
+@pytest.mark.parametrize("cache", ["700", *(pytest.param(n, marks=pytest.mark.slow) for n in ("0", "2000000"))])
 def test_the_same_answers_while_redis_goes_and_comes(new: New, serve: Any, own_valkey: Valkey, cache: str) -> None:
     m = new()
     dense(m)

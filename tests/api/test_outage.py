@@ -76,7 +76,7 @@ def test_the_database_stops_and_starts_again(api: Api, own_postgres: Postgres) -
             unavailable(api, path)
         assert api.get("/health/live").status_code == 200
         assert api.get("/health/ready").json()["checks"]["database"] == "down"
-        time.sleep(8)
+        time.sleep(3)
     finally:
         own_postgres.start()
     for path in PATHS:

@@ -176,7 +176,7 @@ def test_the_broker_is_stopped_and_started_again(world: World, kafka: Server) ->
     outage(world, kafka.stop, kafka.start)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["postgres", "kafka", "valkey"])
+@pytest.mark.parametrize("name", ["postgres", *(pytest.param(n, marks=pytest.mark.slow) for n in ("kafka", "valkey"))])
 def test_a_server_is_frozen(world: World, request: pytest.FixtureRequest, name: str) -> None:
     server = request.getfixturevalue(name)
 
