@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, LiteralString, cast
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import Connection
 
 HERE = Path(__file__).parent
 SCHEMA = "barwright"
@@ -42,11 +42,6 @@ def queries(name: str) -> Mapping[str, LiteralString]:
 def connect(url: str, role: str = "barwright", **options: Any) -> Connection[tuple[Any, ...]]:
     """Open a connection with our search path, UTC and keepalives; an empty url means libpq's PG* variables."""
     return psycopg.connect(url, **connection_options(role), **options)
-
-
-async def connect_async(url: str, role: str = "barwright", **options: Any) -> AsyncConnection[tuple[Any, ...]]:
-    """`connect` for asyncio."""
-    return await AsyncConnection.connect(url, **connection_options(role), **options)
 
 
 def connection_options(role: str) -> dict[str, Any]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
 
-from barwright.ingest.kafka import Consumer, Partition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barwright.ingest.kafka import Consumer, Partition, symbol_of_topic, topic_of_symbol
+from barwright.ingest.ticks import SYMBOL
 from tests.ingest.conftest import World
 
 
@@ -39,3 +44,10 @@ def test_a_resumed_partition_goes_on_though_every_other_has_been_read(world: Wor
         poll_until(lambda: seen[first] == each, 5)
     finally:
         consumer.close()
+
+
+@given(st.from_regex(SYMBOL, fullmatch=True))
+def test_a_symbol_becomes_a_topic_and_back(symbol: str) -> None:
+    topic = topic_of_symbol(symbol)
+    assert re.fullmatch(r"dynamic-[a-zA-Z0-9._-]{1,241}", topic)  # what Kafka allows, 249 characters in all
+    assert symbol_of_topic(topic) == symbol
