@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.api.conftest import Api, eventually
 from tests.api.truth import FIELDS, check, expected, pages, text
 from tests.sql.market import INTERVALS, Market
-from tests.sql.test_bars import steps
+from tests.sql.test_bars import play, steps
 
 New = Callable[..., Market]
 
@@ -28,19 +28,10 @@ New = Callable[..., Market]
 def test_random_ticks_orders_and_roll_ups(api: Api, new: New, steps: list[tuple[Any, ...]]) -> None:
     m = new()
     base = m.at("01-31 00:00")
-    for kind, *args in steps:
-        match kind, args:
-            case "trade", [offset, price, size, side]:
-                m.insert(m.trade(base + offset, price, size, side))
-            case "bar", [offset, prices, trades]:
-                low, *between, high = sorted(prices, key=Decimal)
-                minute = (base + offset).replace(second=0, microsecond=0)
-                m.insert(m.bar(minute, f"{between[0]} {high} {low} {between[1]}", "2", None, trades))
-            case "seal", [offset]:
-                m.seal(base + offset)
-            case "repair", []:
-                m.repair()
-                check(api, m)
+    for step in steps:
+        play(m, base, *step)
+        if step[0] == "repair":
+            check(api, m)
     m.repair()
     check(api, m)
     m.seal(base + timedelta(days=40))

@@ -298,3 +298,5 @@ def play(m: Market, base: datetime, kind: str, *args: Any) -> None:
             m.seal(base + offset)
         case "repair", []:
             m.repair()
+        case _:
+            raise AssertionError(f"no such step: {kind}")
