@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -62,6 +62,27 @@ class Settings(BaseSettings):
     page_ttl: int = Field(86_400, ge=1, description="seconds a closed page stays in Redis; must be below revision_days")
     revision_days: float = Field(7.0, gt=1, description="days the revision log is kept")
     database_pool: int = Field(8, ge=1, description="database connections of one API process")
+
+    feed_sources: str = Field("simulator,cryptocompare,ccxt:*,kafka", description="sources this feed works for")
+    heartbeat: float = Field(30.0, gt=0, description="seconds between an exchange's heartbeats until two were seen")
+    live_margin: float = Field(1.0, ge=0, description="seconds coverage stays behind the newest frame: trades in disorder")
+    backfill_workers: int = Field(4, ge=1, description="histories one feed fetches at the same time from one source")
+    correction_hours: float = Field(24.0, gt=0, description="hours between two imports of the last day's bars")
+    topic_quiet: float = Field(300.0, gt=0, description="seconds after which a symbol's dynamic topic is deleted")
+
+    cryptocompare_rest_url: str = Field(
+        "https://min-api.cryptocompare.com",
+        validation_alias=_shared("CRYPTOCOMPARE_REST_URL"),
+        description="CryptoCompare's REST address, or a compatible one",
+    )
+    cryptocompare_ws_url: str = Field(
+        "wss://streamer.cryptocompare.com/v2",
+        validation_alias=_shared("CRYPTOCOMPARE_WS_URL"),
+        description="its WebSocket",
+    )
+    cryptocompare_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias=_shared("CRYPTOCOMPARE_API_KEY"), description="its key"
+    )
 
     simulator_symbols: str = Field(
         "BTCUSD,ETHUSD,SOLUSD,XRPUSD,EUR/USD", description="symbols of the simulated feed, comma-separated"
