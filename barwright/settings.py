@@ -65,7 +65,7 @@ class Settings(BaseSettings):
 
     feed_sources: str = Field("simulator,cryptocompare,ccxt:*,kafka", description="sources this feed works for")
     heartbeat: float = Field(30.0, gt=0, description="seconds between an exchange's heartbeats until two were seen")
-    live_margin: float = Field(1.0, ge=0, description="seconds coverage stays behind the newest frame: trades in disorder")
+    live_margin: float = Field(1.0, ge=0, description="seconds coverage stays behind the newest frame (disorder)")
     backfill_workers: int = Field(4, ge=1, description="histories one feed fetches at the same time from one source")
     correction_hours: float = Field(24.0, gt=0, description="hours between two imports of the last day's bars")
     topic_quiet: float = Field(300.0, gt=0, description="seconds after which a symbol's dynamic topic is deleted")
