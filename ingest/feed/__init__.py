@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -14,7 +14,6 @@ import tenacity
 
 from barwright.ingest import kafka
 from barwright.ingest.feed.simulator import Simulator
-from barwright.ingest.feed.source import Source
 from barwright.ingest.kafka import KafkaError
 from barwright.ingest.ticks import Trade
 from barwright.settings import Settings
@@ -39,6 +38,20 @@ def run(settings: Settings, stop: threading.Event) -> None:
         retry_error_callback=lambda _: None,
     )
     patience(feed.publish)
+
+
+class Source(Protocol):
+    """The simulated feed as it is until the feed works by `source.Source`."""
+
+    @property
+    def name(self) -> str:
+        """What the feed's logs call it."""
+
+    def live(self, since: int, stop: threading.Event) -> Iterator[Sequence[tuple[int, Trade]]]:
+        """Trades with their times (milliseconds since 1970), oldest first, as they happen, until `stop` is set.
+
+        `since` is the oldest time wanted; a source that cannot go back begins now.
+        """
 
 
 class Feed:
