@@ -26,6 +26,7 @@ class Commands(LazyGroup):
             "barwright.ingest.dead_letters",
             "List messages that could not become rows, or send them again.",
         ),
+        "diagram": ("barwright.machines.diagram", "Draw the state machines, as DOT or SVG."),
     }
 
 
