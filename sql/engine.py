@@ -22,6 +22,8 @@ Q = queries("maintain")
 # A span of at most this many buckets is refreshed in one batch, which never shows less than before; longer ones go
 # oldest first in batches of as many (the default, newest first by 10, hid 2,800 of 2,880 visible bars for 1.6 s).
 BATCH = 240
+# Levels whose public view joins the aggregate with coarse bars (timescaledb/history.sql).
+AGGREGATES = {"1h": "cagg_1h", "4h": "cagg_4h", "1d": "cagg_1d"}
 MONDAY = datetime.fromisoformat("2000-01-03T00:00:00Z")
 
 
@@ -109,20 +111,20 @@ class Timescale(Postgres):
         """See Engine. Whole buckets below the seal, bottom up: the extension's watermark stops at the last bucket with
         data, and clamping to that once left 2 of 61 bars."""
         with self._maintenance():
-            ids, spans = _row(self.connection.execute(Q["late_spans"]))
+            ids, late, forced = _row(self.connection.execute(Q["late_spans"]))
             if not ids:
                 return 0
             for level in levels(self.connection):
-                for span in spans:
+                for span, force in [*((span, False) for span in late or ()), *((span, True) for span in forced or ())]:
                     lo, hi = level.floor(span.lower), min(level.ceil(span.upper), level.floor(level.sealed))
                     if lo < hi:
-                        self._refresh(level.name, lo, hi, level.width)
+                        self._refresh(level.name, lo, hi, level.width, force)
             self.connection.execute(Q["finish_repair"], {"ids": ids})
             return len(ids)
 
-    def _refresh(self, level: str, lo: datetime, hi: datetime, width: timedelta) -> None:
-        """Materialise [lo, hi) so that readers never see less than before."""
-        args = {"view": f"barwright.ohlcv_{level}", "lo": lo, "hi": hi}
+    def _refresh(self, level: str, lo: datetime, hi: datetime, width: timedelta, force: bool = False) -> None:
+        """Materialise [lo, hi) so that readers never see less than before; `force`: also what has not changed."""
+        args = {"view": f"barwright.{AGGREGATES.get(level, f'ohlcv_{level}')}", "lo": lo, "hi": hi, "force": force}
         if not self.takes_options:
             self.connection.execute(Q["refresh_old"], args)
         elif (hi - lo) / width <= BATCH:

@@ -13,8 +13,8 @@ select move_seal(clock_timestamp() - %(lag)s);
 -- advance: roll one level up by one step (engine postgres); true while more is left
 select advance(%(level)s);
 
--- repair: compute every bar again that late ranges touch (engine postgres)
-select repair();
+-- repair: compute every bar again that late ranges touch, coarse days too (engine postgres)
+select repair_history();
 
 -- lock_maintenance: hold the maintenance lock for this session (a TimescaleDB refresh runs outside transactions)
 select pg_advisory_lock(hashtextextended('barwright.maintenance', 0));
@@ -28,10 +28,12 @@ from level as l left join level as p on p.name = l.parent
 where l.name = %(level)s group by l.name;
 
 -- refresh: materialise a level between two bucket starts (engine timescaledb, extension 2.28 or newer)
-call refresh_continuous_aggregate(%(view)s, %(lo)s::timestamptz, %(hi)s::timestamptz, options => %(options)s);
+call refresh_continuous_aggregate(
+    %(view)s, %(lo)s::timestamptz, %(hi)s::timestamptz, force => %(force)s, options => %(options)s
+);
 
 -- refresh_old: the same where a manual refresh takes no options and is one batch
-call refresh_continuous_aggregate(%(view)s, %(lo)s::timestamptz, %(hi)s::timestamptz);
+call refresh_continuous_aggregate(%(view)s, %(lo)s::timestamptz, %(hi)s::timestamptz, force => %(force)s);
 
 -- move_watermark: a level is rolled up to here; never backwards
 update level set watermark = greatest(watermark, %(watermark)s) where name = %(level)s;
@@ -42,20 +44,41 @@ select symbol, tstzrange((select sealed from level where name = '1m'), materiali
 from symbols
 where materialized_until('1m') > (select sealed from level where name = '1m');
 
--- late_spans: what awaits repair, merged over symbols with holes below an hour closed, with the ranges it answers for
+-- late_spans: what awaits repair, merged over symbols with holes below an hour closed, with the ranges it answers for;
+-- forced ones by themselves: there the engine must not trust that nothing has changed
 with late as (
-    select id, span from late_range order by id
+    select id, span, forced from late_range order by id
 ), merged as (
-    select unnest(range_agg(tstzrange(lower(span), upper(span) + interval '1 hour'))) as span from late
+    select forced, unnest(range_agg(tstzrange(lower(span), upper(span) + interval '1 hour'))) as span from late group by forced
+), spans as (
+    select forced, array_agg(tstzrange(lower(span), upper(span) - interval '1 hour') order by span) as spans
+    from merged group by forced
 )
 select (select array_agg(id) from late),
-       (select array_agg(tstzrange(lower(span), upper(span) - interval '1 hour') order by span) from merged);
+       (select spans from spans where not forced),
+       (select spans from spans where forced);
 
--- finish_repair: delete these late ranges and write their revisions
-select finish_repair(%(ids)s);
+-- finish_repair: delete these late ranges, write their revisions, let coarse bars make way for settled days
+select finish_history(%(ids)s);
 
 -- lead: become the one active maintain; held by the session, so a dead one frees it
 select pg_try_advisory_lock(hashtextextended('barwright.leader', 0));
 
 -- forget_revisions: drop revisions older than anything that may still be cached under them
 delete from revision where at < now() - %(age)s;
+
+-- file_tasks: ask for what is missing of every symbol, and again for what a vendor may have corrected
+select file_tasks() + file_corrections(%(every)s);
+
+-- finish_tasks: tasks whose bars are repaired have landed; findings whose bars are repaired are marked
+select finish_tasks(), finish_findings();
+
+-- forget_tasks: drop tasks that ended long ago, and states of processes that are gone
+with old as (
+    delete from backfill_task where status = 'landed' and landed_at < now() - %(age)s
+    or status = 'cancelled' and filed_at < now() - %(age)s
+)
+delete from actor where at < now() - interval '1 minute';
+
+-- audit: look at one closed bucket chosen by chance; null where it could not be judged
+select s.symbol, s."interval", s.bucket, audit_bucket(s.symbol, s."interval", s.bucket) from audit_sample(%(symbol)s) as s;
