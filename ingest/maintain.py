@@ -1,10 +1,12 @@
-"""The Coordinator: seals what is over, rolls the levels up, repairs what late ticks touched. One is active."""
+"""The Coordinator: seals what is over, rolls the levels up, repairs what late ticks touched, asks for what is missing,
+and audits. One is active; others stand by."""
 
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 import structlog
@@ -12,11 +14,19 @@ import tenacity
 from psycopg import Connection
 
 from barwright import sql
+from barwright.machines.coordinator import Coordinator
+from barwright.reporting import reporter
 from barwright.settings import Settings
 from barwright.sql.engine import Engine, engine_of, levels
 
 log = structlog.get_logger()
 Q = sql.queries("maintain")
+# Symbols looked at for missing history in one round: 0.3 ms each.
+SYMBOLS: Final = 200
+# Seconds between two looks at what is done once in a while: corrections that are due, what is to be forgotten.
+SELDOM: Final = 60.0
+# The auditor rests 100 times as long as it worked: 1 % of a core at most.
+REST: Final = 100
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -29,42 +39,124 @@ def run(settings: Settings, stop: threading.Event) -> None:
         before_sleep=lambda state: log.warning("no database", error=str(state.outcome and state.outcome.exception())),
         retry_error_callback=lambda _: None,
     )
-    while not stop.is_set():
-        patient(_session, settings, stop)
+    with reporter(settings, "maintain"), Coordinator("") as machine:
+        while not stop.is_set():
+            patient(_session, settings, stop, machine)
 
 
-def _session(settings: Settings, stop: threading.Event) -> None:
+def _session(settings: Settings, stop: threading.Event, machine: Coordinator) -> None:
     """Connect, wait to become the active one, then one round every interval; ends when the connection does."""
     with sql.connect(settings.database_url, "maintain", autocommit=True) as connection:
         while not _leads(connection):
             if stop.wait(settings.maintain_interval):
                 return
-        engine = engine_of(connection)
-        log.info("maintaining", engine=engine.name)
-        while not stop.is_set():
-            try:
-                round_of(engine, connection, timedelta(seconds=settings.seal_lag))
-                connection.execute(Q["forget_revisions"], {"age": timedelta(days=settings.revision_days)})
-            except psycopg.Error as error:
-                log.warning("round failed", error=str(error))
-                if connection.broken:
-                    return
-            stop.wait(settings.maintain_interval)
+        machine.lead()
+        maintenance = Maintenance(connection, settings, machine)
+        log.info("maintaining", engine=maintenance.engine.name)
+        try:
+            while not stop.is_set():
+                try:
+                    with machine.guard():
+                        maintenance.round()
+                except psycopg.Error as error:
+                    log.warning("round failed", error=str(error))
+                    if connection.broken:
+                        return
+                stop.wait(settings.maintain_interval)
+        finally:
+            machine.resign()
+
+
+class Maintenance:
+    """The rounds of the active process."""
+
+    def __init__(self, connection: Connection[Any], settings: Settings, machine: Coordinator) -> None:
+        self.connection, self.settings, self.machine = connection, settings, machine
+        self.engine = engine_of(connection)
+        self._after = ""
+        self._seldom_at = self._audit_at = 0.0
+
+    def round(self) -> None:
+        """One round: what is sealed is rolled up, only what is rolled up is repaired; then what else is due."""
+        machine, now = self.machine, time.monotonic()
+        machine.seal()
+        seal(self.engine, timedelta(seconds=self.settings.seal_lag))
+        machine.advance()
+        advance(self.engine, self.connection)
+        machine.repair()
+        repair(self.engine)
+        machine.file()
+        self._file()
+        if now >= self._seldom_at:
+            self._seldom_at = now + SELDOM
+            machine.correct()
+            self._seldom()
+        if now >= self._audit_at:
+            machine.audit()
+            audit(self.connection)
+            self._audit_at = now + REST * (time.monotonic() - now)
+        machine.notify()
+        self.connection.execute(Q["finish_tasks"])
+        machine.rest()
+
+    def _file(self) -> None:
+        """File tasks for what the next symbols miss."""
+        names = {"after": self._after, "limit": SYMBOLS}
+        symbols = [symbol for (symbol,) in self.connection.execute(Q["wanted"], names)]
+        filed = self._number(Q["file_tasks"], {"symbols": symbols}) if symbols else 0
+        if filed:
+            log.info("filed", tasks=filed)
+        self._after = symbols[-1] if len(symbols) == SYMBOLS else ""
+
+    def _seldom(self) -> None:
+        every = timedelta(hours=self.settings.correction_hours)
+        filed = self._number(Q["file_corrections"], {"every": every})
+        if filed:
+            log.info("asks for corrections", tasks=filed)
+        age = timedelta(days=self.settings.revision_days)
+        self.connection.execute(Q["forget_revisions"], {"age": age})
+        self.connection.execute(Q["forget_tasks"], {"age": age})
+
+    def _number(self, query: Any, args: dict[str, Any]) -> int:
+        row = self.connection.execute(query, args).fetchone()
+        return int(row[0]) if row else 0
 
 
 def round_of(engine: Engine, connection: Connection[Any], lag: timedelta) -> int:
     """Seal, advance every level bottom up, repair. Returns how many late ranges were repaired."""
+    seal(engine, lag)
+    advance(engine, connection)
+    return repair(engine)
+
+
+def seal(engine: Engine, lag: timedelta) -> None:
+    """Seal what is over."""
     try:
         engine.seal(lag)
     except psycopg.errors.LockNotAvailable:
         # Ingest passes first; the seal tries again in the next round, and what is sealed already can be rolled up.
         log.debug("seal postponed")
+
+
+def advance(engine: Engine, connection: Connection[Any]) -> None:
+    """Roll every level up, bottom up."""
     for level in levels(connection):
         engine.advance(level.name)
+
+
+def repair(engine: Engine) -> int:
+    """Repair what late ranges touch; returns how many there were."""
     repaired = engine.repair()
     if repaired:
         log.info("repaired", late_ranges=repaired)
     return repaired
+
+
+def audit(connection: Connection[Any]) -> None:
+    """Compare one closed bucket, chosen by chance, with its ticks; a difference is repaired by the next round."""
+    row = connection.execute(Q["audit"], {"symbol": None}).fetchone()
+    if row and row[3] is False:
+        log.error("the auditor found a wrong bar", symbol=row[0], interval=row[1], bucket=row[2].isoformat())
 
 
 def _leads(connection: Connection[Any]) -> bool:

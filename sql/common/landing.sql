@@ -134,6 +134,14 @@ begin
 end
 $$;
 
+-- Serialises who changes what imports prove of a symbol, by transaction. Not the lock of its registration: filing tasks
+-- holds that for many symbols at once, in its own order.
+create function hold_coverage(the_symbol text) returns void
+language sql set search_path = barwright, pg_temp
+begin atomic
+    select pg_advisory_xact_lock(hashtextextended(the_symbol, 6));
+end;
+
 -- Add spans to what imports of an interval prove; spans that touch become one row.
 create function prove(the_symbol text, the_interval text, the_source text, proved tstzmultirange) returns void
 language plpgsql set search_path = barwright, pg_temp
@@ -145,7 +153,7 @@ begin
     if proved = '{}' then
         return;
     end if;
-    perform hold_symbol(the_symbol);
+    perform hold_coverage(the_symbol);
     with touching as (
         delete from imported_span as i
         where i.symbol = the_symbol and i."interval" = the_interval and i.source = the_source
@@ -163,7 +171,7 @@ create function disprove_coarse(the_symbol text, gone tstzmultirange, intervals 
 language plpgsql set search_path = barwright, pg_temp
 as $$
 begin
-    perform hold_symbol(the_symbol);
+    perform hold_coverage(the_symbol);
     with cut_rows as (
         delete from imported_span
         where symbol = the_symbol and "interval" = any(intervals) and tstzmultirange(span) && gone

@@ -55,6 +55,6 @@ select bucket from {view} where symbol = %(symbol)s and bucket > %(after)s order
 -- audit_bucket: compare one bucket with its ticks
 select audit_bucket(%(symbol)s, %(interval)s, %(bucket)s);
 
--- actors: the states of all roles' machines, of processes heard from within the last 10 seconds
-select role, instance, machine, subject, state, error, at from actor where at > now() - interval '10 seconds'
+-- actors: the states of all roles' machines, of processes heard from within the last minute
+select role, instance, machine, subject, state, error, at from actor where at > now() - interval '1 minute'
 order by role, instance, machine, subject;

@@ -67,8 +67,16 @@ select pg_try_advisory_lock(hashtextextended('barwright.leader', 0));
 -- forget_revisions: drop revisions older than anything that may still be cached under them
 delete from revision where at < now() - %(age)s;
 
--- file_tasks: ask for what is missing of every symbol, and again for what a vendor may have corrected
-select file_tasks() + file_corrections(%(every)s);
+-- wanted: the next symbols, after one, whose history somebody gives
+select symbol from symbols
+where symbol > %(after)s and history_source is not null and history_start is not null and stopped_at is null
+order by symbol limit %(limit)s;
+
+-- file_tasks: ask for what is missing of these symbols
+select coalesce(sum(file_tasks(symbol)), 0) from unnest(%(symbols)s::text[]) as symbol;
+
+-- file_corrections: ask again for what a vendor may have corrected
+select file_corrections(%(every)s);
 
 -- finish_tasks: tasks whose bars are repaired have landed; findings whose bars are repaired are marked
 select finish_tasks(), finish_findings();
