@@ -21,6 +21,7 @@ class Commands(LazyGroup):
     attached to what runs."""
 
     elsewhere: ClassVar = {
+        "simulator": ("barwright.simulator.command", "Run a simulated exchange, print its truth, make it fail."),
         "replay": ("barwright.ingest.replay", "Send the trades of a CSV file to the tick topic."),
         "dead-letters": (
             "barwright.ingest.dead_letters",

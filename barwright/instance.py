@@ -14,12 +14,13 @@ from barwright.settings import Settings
 
 # libpq's own way to name a server; any of them means the user has one.
 _LIBPQ = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
-_SERVERS = ("database_url", "kafka_bootstrap_servers", "redis_url")
+_SERVERS = ("database_url", "kafka_bootstrap_servers", "redis_url", "simulator_url")
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A running instance: its process and where its servers are. An empty database_url means libpq's PG* variables."""
+    """A running instance: its process and where its servers are. An empty database_url means libpq's PG* variables,
+    an empty simulator_url that it was started before there was one."""
 
     pid: int
     engine: str
@@ -27,6 +28,7 @@ class Instance:
     kafka_bootstrap_servers: str
     redis_url: str
     port: int
+    simulator_url: str = ""
 
     def exports(self) -> dict[str, str]:
         """The environment that attaches a program to it."""
@@ -35,7 +37,7 @@ class Instance:
 
 
 def named(settings: Settings) -> set[str]:
-    """Which of the three servers the environment names, as settings' names."""
+    """Which of the servers the environment names, as settings' names."""
     found = {name for name in _SERVERS if name in settings.model_fields_set and getattr(settings, name)}
     return found | ({"database_url"} if any(os.environ.get(name) for name in _LIBPQ) else set())
 
@@ -45,9 +47,8 @@ def attach(settings: Settings) -> Settings:
     running = read(settings.home)
     if running is None:
         return settings
-    return settings.model_copy(
-        update={name: getattr(running, name) for name in _SERVERS if name not in named(settings)}
-    )
+    given = named(settings) | (set() if running.simulator_url else {"simulator_url"})
+    return settings.model_copy(update={name: getattr(running, name) for name in _SERVERS if name not in given})
 
 
 def read(home: Path) -> Instance | None:

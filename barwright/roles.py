@@ -7,9 +7,10 @@ from pathlib import Path
 
 from barwright.embedded.process import Child
 
+SIMULATOR = "simulator"  # none where the environment names one
 # The order in which they start; they stop in this order too, so that what feed has sent is landed and what is landed
-# is rolled up.
-NAMES = ("feed", "ingest", "maintain", "serve")
+# is rolled up. Only the simulator stops last, as the exchange whose end feed need not see.
+NAMES = (SIMULATOR, "feed", "ingest", "maintain", "serve")
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
 _HEALTHY = 60.0
 

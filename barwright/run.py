@@ -136,6 +136,7 @@ def announcement(running: Instance) -> str:
             f"  database  {running.database_url or 'as the PG* variables say'}",
             f"  Kafka     {running.kafka_bootstrap_servers}",
             f"  Redis     {running.redis_url}",
+            f"  exchange  {running.simulator_url} (simulated)",
             f'  another terminal attaches with: eval "$({_command()} env)"',
         ]
     )

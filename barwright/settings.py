@@ -91,3 +91,22 @@ class Settings(BaseSettings):
         40.0, gt=0, description="trades per second of the simulated feed, all symbols together"
     )
     simulator_seed: int = Field(1, description="seed of the simulated market")
+    simulator_url: str = Field(
+        "http://127.0.0.1:8100", validation_alias=_shared("SIMULATOR_URL"), description="the simulated exchange"
+    )
+    simulator_market_rate: float = Field(8.0, gt=0, description="trades per second of one of its busy markets")
+    simulator_listed: str = Field("", description="since when some of its markets are traded, market=time,…")
+    simulator_minute_days: float = Field(30.0, ge=0, description="days its minute history reaches back; 0: all")
+    simulator_hour_days: float = Field(0.0, ge=0, description="days its hour history reaches back; 0: all")
+    simulator_beyond: Literal["zero", "error", "short"] = Field(
+        "zero", description="its answer where history does not reach: rows of zeros, an error, or no rows"
+    )
+    simulator_limits: str = Field(
+        "second=50,minute=1500,hour=50000,opens=30,sockets=100,subs=300",
+        description="its limits: REST calls, sockets opened per second, sockets, subscriptions of a socket",
+    )
+    simulator_key: SecretStr = Field(SecretStr(""), description="the API key it asks for; empty: none")
+    simulator_heartbeat: float = Field(5.0, gt=0, description="seconds between its heartbeats")
+    simulator_state: Path | None = Field(
+        None, description="where it keeps the corrections of its history; empty: simulator.json in the home"
+    )

@@ -18,11 +18,11 @@ from barwright.embedded.service import Service
 from barwright.embedded.valkey import Valkey
 from barwright.errors import BarwrightError
 from barwright.instance import Instance
-from barwright.roles import NAMES, Role
+from barwright.roles import NAMES, SIMULATOR, Role
 from barwright.settings import Settings
 
 # Outside the range the kernel gives to clients, and none of the servers' own default ports, which are often taken.
-_PORTS = {"postgres": 15432, "kafka": 19092, "valkey": 16379}
+_PORTS = {"postgres": 15432, "kafka": 19092, "valkey": 16379, "simulator": 8100}
 _SETTING_OF = {"postgres": "database_url", "kafka": "kafka_bootstrap_servers", "valkey": "redis_url"}
 
 Say = Callable[[str], None]
@@ -71,7 +71,7 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything in order; ingest lands what it has read, and a server stops after all its clients."""
-        for role in self.roles:
+        for role in sorted(self.roles, key=lambda role: role.name == SIMULATOR):
             self.say(f"stopping {role.name}")
             role.child.stop()
         for service in self.services:
@@ -125,13 +125,23 @@ class Stack:
         port = free_port(self.settings.port)
         if self.settings.port not in (0, port):
             self.say(f"port {self.settings.port} is taken: the API is on {port}")
-        self.settings = self.settings.model_copy(update={"port": port})
-        servers = {name: getattr(self.settings, name) for name in _SETTING_OF.values()}
+        self.settings = self.settings.model_copy(update={"port": port, "simulator_url": self._simulator_url()})
+        servers = {name: getattr(self.settings, name) for name in (*_SETTING_OF.values(), "simulator_url")}
         return Instance(pid=os.getpid(), engine=self.engine, port=port, **servers)
+
+    def _simulator_url(self) -> str:
+        """Where the simulated exchange is, or shall be."""
+        if "simulator_url" in self.named:
+            return self.settings.simulator_url
+        port = free_port(_PORTS["simulator"])
+        if port != _PORTS["simulator"]:
+            self.say(f"port {_PORTS['simulator']} is taken: the simulated exchange is on {port}")
+        return f"http://{LOOPBACK}:{port}"
 
     def _start_roles(self, running: Instance) -> None:
         environment = {**self._environment(), **running.exports()}
-        self.roles = [Role(name, self.home, environment) for name in NAMES]
+        elsewhere = {SIMULATOR} if "simulator_url" in self.named else set()
+        self.roles = [Role(name, self.home, environment) for name in NAMES if name not in elsewhere]
         for role in self.roles:
             role.child.stop_orphans()
             role.start()

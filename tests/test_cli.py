@@ -14,7 +14,7 @@ from barwright.errors import BarwrightError
 from barwright.instance import Instance
 from barwright.settings import Settings
 
-SERVERS = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "PGHOST", "PGPORT", "PGDATABASE"}
+SERVERS = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "PGHOST", "PGPORT", "PGDATABASE", "SIMULATOR_URL"}
 RUNNING = Instance(
     1, "postgres", "postgresql://b:p@127.0.0.1:15432/b", "127.0.0.1:19092", "redis://127.0.0.1:16379/0", 8000
 )

@@ -11,8 +11,9 @@ COMMON = {"sql", "settings", "errors", "log", "machines", "reporting"}
 MAY_IMPORT = {
     "sql": set[str](),
     "migrations": COMMON,
-    "ingest": COMMON,
-    "api": COMMON,
+    "ingest": COMMON | {"markets"},
+    "api": COMMON | {"markets"},
+    "simulator": COMMON | {"markets"},
     # What the roles do, seen from outside: it knows none of them.
     "machines": {"errors"},
     # Below the command line; it starts roles as processes and imports none of them.

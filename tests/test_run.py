@@ -119,7 +119,7 @@ def test_it_runs_is_attached_to_and_stops_in_order(run: Run) -> None:
 
     assert running.stop() == 0
     stopped = re.findall(r"^stopping (\w+)$", running.log.read_text(), re.MULTILINE)
-    assert stopped == ["feed", "ingest", "maintain", "serve", "kafka", "valkey", "postgres"]
+    assert stopped == ["feed", "ingest", "maintain", "serve", "simulator", "kafka", "valkey", "postgres"]
     assert running.processes() == []
     assert running.ask("env")[0] == 1
 
