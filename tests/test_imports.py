@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-COMMON = {"sql", "settings", "errors", "log", "machines", "reporting"}
+COMMON = {"sql", "settings", "errors", "log", "machines", "reporting", "sources"}
 MAY_IMPORT = {
     "sql": set[str](),
     "migrations": COMMON,
