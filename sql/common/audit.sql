@@ -88,7 +88,7 @@ begin
         ) as twin;
         if twins is not null and not exists (
             select from audit_finding
-            where symbol = the_symbol and bucket = the_bucket and "interval" = 'seq' and found = twins
+            where symbol = the_symbol and bucket = the_bucket and "interval" = 'seq' and audit_finding.found = twins
         ) then
             insert into audit_finding (symbol, "interval", bucket, found) values (the_symbol, 'seq', the_bucket, twins);
             update audit set findings = findings + 1;

@@ -31,7 +31,8 @@ begin atomic
     ), '{}') - coalesce((
         select range_agg(tstzrange(minute, minute + interval '1 minute'))
         from uncovered where symbol = the_symbol
-        and minute > lower(within) - interval '1 minute' and minute < upper(within)
+        and minute > coalesce(lower(within), '-infinity') - interval '1 minute'
+        and minute < coalesce(upper(within), 'infinity')
     ), '{}');
 end;
 

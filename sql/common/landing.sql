@@ -178,8 +178,8 @@ begin
         returning *
     )
     insert into imported_span (symbol, "interval", source, span)
-    select c.symbol, c."interval", c.source, span
-    from cut_rows as c cross join lateral unnest(tstzmultirange(c.span) - gone) as span;
+    select c.symbol, c."interval", c.source, rest
+    from cut_rows as c cross join lateral unnest(tstzmultirange(c.span) - gone) as rest;
 end
 $$;
 

@@ -191,7 +191,9 @@ begin
     insert into backfill_task (symbol, source, market, "interval", span, reason, priority)
     select s.symbol, s.history_source, s.market, piece."interval", piece.span, 'request', 1
     from unnest(
-        whole_minutes(tstzmultirange(within * tstzrange(s.history_start, history_bound(s)))) - coalesce((
+        whole_minutes(tstzmultirange(
+            within * tstzrange(s.history_start, greatest(history_bound(s), s.history_start))
+        )) - coalesce((
             select range_agg(span) from backfill_task where symbol = s.symbol and status not in ('landed', 'cancelled')
         ), '{}')
     ) as hole (span)

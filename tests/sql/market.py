@@ -1,6 +1,6 @@
 """A market in a database: ticks go in by the rules of ingest, and every level must equal the oracle."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
@@ -38,10 +38,10 @@ _era = count(1972, 2)
 class Market:
     """Two years of its own in a shared database (they only go up, so no test sees another's bars), one fresh symbol."""
 
-    def __init__(self, connection: Any, symbol: str = "", leap: bool = False) -> None:
+    def __init__(self, connection: Any, symbol: str = "", leap: bool = False, era: Iterator[int] = _era) -> None:
         self.connection = connection
         self.engine = engine_of(connection)
-        self.year = next(y for y in _era if not leap or (y % 4 == 0 and y % 100 != 0))
+        self.year = next(y for y in era if not leap or (y % 4 == 0 and y % 100 != 0))
         self.start = datetime(self.year, 1, 1, tzinfo=UTC)
         self.symbol = symbol or f"T{self.year}"
         self.ticks: dict[tuple[str, datetime, int], dict[str, Any]] = {}

@@ -1,0 +1,149 @@
+"""What is covered and what is missing, on both engines."""
+
+from collections.abc import Callable
+
+from tests.sql.history import History
+from tests.sql.market import Market
+
+New = Callable[..., Market]
+DAY = ("03-01 00:00", "03-05 00:00")
+
+
+def test_everything_is_missing_at_first_and_nothing_where_nobody_was_asked(new: New) -> None:
+    h = History(new())
+    assert h.gaps() == [DAY]
+    other = new()
+    other.insert(other.trade("03-01 00:00:30", "1"))
+    row = other.connection.execute("select count(*) from gaps where symbol = %s", (other.symbol,)).fetchone()
+    assert row == (0,)
+
+
+def test_marks_cover_where_number_and_count_agree(new: New) -> None:
+    h = History(new())
+    h.mark(1, "03-01 10:00:30", "03-01 10:05:10", count=7, seen=7)
+    h.mark(2, "03-01 10:05:10", "03-01 10:09:00", count=2, seen=1, rest=0)  # one trade never came
+    h.mark(3, "03-01 10:09:00", "03-01 10:12:00", count=0)
+    h.mark(5, "03-01 10:13:00", "03-01 10:14:00")  # 4 was lost
+    h.mark(6, "03-01 10:14:00", "03-01 10:15:00")
+    assert h.covered() == [("03-01 10:00:30", "03-01 10:05:10"), ("03-01 10:09", "03-01 10:12"),
+                           ("03-01 10:14", "03-01 10:15")]  # fmt: skip
+    # Minutes that are covered in part are missing as a whole.
+    assert h.gaps()[0] == ("03-01 00:00", "03-01 10:01")
+    assert h.gaps()[1] == ("03-01 10:05", "03-01 10:09")
+
+
+def test_trades_between_batches_count_for_the_next_mark(new: New) -> None:
+    h = History(new())
+    h.mark(1, "03-01 10:00", "03-01 10:01", count=3, seen=3, rest=2)
+    h.mark(2, "03-01 10:01", "03-01 10:02", count=5, seen=3)
+    assert h.covered() == [("03-01 10:00", "03-01 10:02")]
+
+
+def test_two_connections_and_a_topic_made_again(new: New) -> None:
+    h = History(new())
+    h.mark(1, "03-01 10:00", "03-01 10:01", session=f"a{h.symbol}")
+    h.mark(1, "03-01 10:00:30", "03-01 10:03", session=f"b{h.symbol}")
+    assert h.covered() == [("03-01 10:00", "03-01 10:03")]
+    h.connection.execute("update live_session set topic_id = gen_random_uuid() where symbols @> array[%s]", (h.symbol,))
+    h.mark(2, "03-01 10:01", "03-01 10:05", session=f"a{h.symbol}")
+    assert h.covered() == [("03-01 10:00", "03-01 10:03")]
+    h.mark(3, "03-01 10:05", "03-01 10:06", session=f"a{h.symbol}")
+    assert h.covered() == [("03-01 10:00", "03-01 10:03"), ("03-01 10:05", "03-01 10:06")]
+
+
+def test_a_refused_trade_cuts_its_minute_until_it_is_imported(new: New) -> None:
+    h = History(new())
+    h.mark(1, "03-01 00:00", "03-04 23:59:59")
+    assert h.gaps() == [("03-04 23:59", "03-05 00:00")]
+    h.connection.execute("select cut(array[%s], array[%s::timestamptz])", (h.symbol, h.market.at("03-02 12:00:17")))
+    assert h.gaps()[0] == ("03-02 12:00", "03-02 12:01")
+    h.import_minutes("03-02 12:00", "03-02 12:01", h.market.bar("03-02 12:00", "1 2 1 2"))
+    assert h.gaps() == [("03-04 23:59", "03-05 00:00")]
+    kinds = h.connection.execute(
+        'select kind, "interval", count(*) from coverage where symbol = %s group by 1, 2 order by 1', (h.symbol,)
+    ).fetchall()
+    assert kinds == [("import", "1m", 1), ("live", "1m", 2)]
+
+
+def test_imports_that_touch_are_one_span_and_a_minute_without_trades_is_covered_without_a_bar(new: New) -> None:
+    h = History(new())
+    h.import_minutes("03-02 00:00", "03-03 00:00", h.market.bar("03-02 05:00", "1 2 1 2"))
+    h.import_minutes("03-01 00:00", "03-02 00:00")
+    h.import_minutes("03-03 00:00", "03-05 00:00")
+    rows = h.connection.execute("select count(*) from imported_span where symbol = %s", (h.symbol,)).fetchone()
+    assert rows == (1,)
+    h.market.repair()
+    assert h.gaps() == []
+    h.market.check()
+
+
+def test_what_awaits_repair_is_a_gap(new: New) -> None:
+    m = new()
+    h = History(m)
+    m.seal("03-06 00:00")
+    h.import_minutes("03-01 00:00", "03-05 00:00", m.bar("03-02 05:00", "1 2 1 2"))
+    assert h.gaps() == [("03-02 05:00", "03-02 05:01")]
+    m.repair()
+    assert h.gaps() == []
+    m.check()
+
+
+def test_live_minutes_are_left_alone_and_partial_ones_replaced(new: New) -> None:
+    m = new()
+    h = History(m)
+    m.insert(m.trade("03-01 10:00:40", "100"), m.trade("03-01 10:01:10", "101"), m.trade("03-01 10:02:05", "102"))
+    h.mark(1, "03-01 10:00:30", "03-01 10:02:20")
+    bars = [m.bar(f"03-01 10:0{n}", "7 9 5 8", "3") for n in range(3)]
+    h.import_minutes("03-01 10:00", "03-01 10:03", *bars)
+    assert [(b["open"], b["imported"]) for b in m.bars("1m")] == [(7, True), (101, False), (7, True)]
+    assert h.covered() == [("03-01 10:00", "03-01 10:03")]
+    # The live minute's own proof may still go, and then it is asked for again.
+    h.connection.execute("select cut(array[%s], array[%s::timestamptz])", (h.symbol, m.at("03-01 10:01:00")))
+    assert h.covered() == [("03-01 10:00", "03-01 10:01"), ("03-01 10:02", "03-01 10:03")]
+    m.seal("03-06 00:00")
+    h.import_minutes("03-01 10:01", "03-01 10:02", bars[1])
+    m.repair()
+    assert all(b["imported"] for b in m.bars("1m"))
+    m.check()
+
+
+def test_a_correction_replaces_and_removes_bars_and_writes_revisions(new: New) -> None:
+    m = new()
+    h = History(m)
+    h.import_minutes("03-01 00:00", "03-05 00:00", *(m.bar(f"03-02 05:0{n}", "1 2 1 2") for n in range(4)))
+    m.seal("03-06 00:00")
+    before = m.connection.execute("select rev from meta").fetchone()
+    h.import_minutes("03-02 05:00", "03-02 06:00", m.bar("03-02 05:00", "1 2 1 2"), m.bar("03-02 05:01", "1 9 1 2"))
+    # 05:00 is as it was; 05:01 changed; 05:02 and 05:03 are gone.
+    m.repair()
+    m.check()
+    assert len(m.bars("1m")) == 2
+    spans = m.connection.execute("select lower(span), upper(span) from revision where rev > %s and symbol = %s", (
+        before[0], h.symbol)).fetchall()  # fmt: skip
+    assert spans == [(m.at("03-02 05:00"), m.at("03-02 05:04"))]
+
+
+def test_what_a_source_refuses_to_prove_stays_missing(new: New) -> None:
+    h = History(new())
+    h.import_minutes("03-01 00:00", "03-05 00:00", refused=[h.market.at("03-03 03:03")])
+    assert h.gaps() == [("03-03 03:03", "03-03 03:04")]
+
+
+def test_purge_leaves_nothing_and_the_symbol_can_come_again(new: New) -> None:
+    m = new()
+    h = History(m)
+    m.insert(m.trade("03-01 10:00:40", "100"))
+    h.mark(1, "03-01 10:00", "03-01 11:00")
+    h.import_minutes("03-02 00:00", "03-03 00:00", m.bar("03-02 05:00", "1 2 1 2"))
+    h.import_coarse("1d", "03-03 00:00", "03-04 00:00", m.bar("03-03 00:00", "1 2 1 2"))
+    m.seal("03-06 00:00")
+    m.repair()
+    epoch = m.connection.execute("select epoch from meta").fetchone()
+    assert m.connection.execute("select purge_symbol(%s)", (h.symbol,)).fetchone() == (True,)
+    m.repair()
+    m.ticks.clear()
+    m.check()
+    assert m.connection.execute("select epoch from meta").fetchone() != epoch
+    assert m.connection.execute("select purge_symbol(%s)", (h.symbol,)).fetchone() == (False,)
+    again = History(m)
+    assert again.covered() == []
