@@ -59,7 +59,8 @@ class History:
     def task(self, status: str = "fetching") -> tuple[Any, ...]:
         """Claim the most urgent task of this market's source: (id, interval, from, to, attempt)."""
         row = self.connection.execute(
-            "select id, \"interval\", lower(span), upper(span), attempt from claim_task(array['simulator'], 'me', '30 s')"
+            'select id, "interval", lower(span), upper(span), attempt '
+            "from claim_task(array['simulator'], 'me', '30 s')"
         ).fetchone()
         assert row is not None, "there is no task"
         if status != "fetching":

@@ -1,6 +1,6 @@
 """The auditor finds what differs from its ticks, and the next round puts it right; on both engines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ New = Callable[..., Market]
 
 
 @pytest.fixture
-def m(new: New) -> Iterator[Market]:
+def m(new: New) -> Market:
     """A rolled-up day of trades, ties and an imported bar."""
     m = new()
     m.insert(
@@ -24,7 +24,7 @@ def m(new: New) -> Iterator[Market]:
     m.insert(m.bar("03-01 07:31", "1 2 0.5 1.50", "3", "4.5", 6), m.trade("03-01 08:00:00", "3", side=None))
     m.connection.execute("insert into symbols (symbol) values (%s)", (m.symbol,))
     m.seal("03-10 00:00")
-    yield m
+    return m
 
 
 def audit(m: Market, interval: str, bucket: str) -> bool | None:

@@ -1,6 +1,6 @@
 """Deep history: hours and days where there are no minutes, seamless with them, on both engines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ New = Callable[..., Market]
 
 
 @pytest.fixture
-def h(new: New) -> Iterator[History]:
+def h(new: New) -> History:
     """Days 03-01 and 03-02 as days, 03-03 as hours, 03-04 as minutes; all sealed and repaired."""
     m = new()
     h = History(m)
@@ -36,7 +36,7 @@ def h(new: New) -> Iterator[History]:
         bar(h, "03-03 05:00", "31 33 31 33", "5"),
     )
     m.repair()
-    yield h
+    return h
 
 
 def bar(h: History, ts: str, prices: str, volume: str) -> dict[str, Any]:

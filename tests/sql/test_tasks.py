@@ -1,6 +1,6 @@
 """What is missing is asked for: newest first, none twice, as fine as the source can; on both engines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -12,13 +12,13 @@ New = Callable[..., Market]
 
 
 @pytest.fixture
-def h(new: New) -> Iterator[History]:
+def h(new: New) -> History:
     """A symbol with four days of missing history, all closed, and nobody else's tasks."""
     m = new()
     m.connection.execute("update symbols set stopped_at = now() where stopped_at is null")
     m.connection.execute("delete from backfill_task")
     m.seal("12-01 00:00")
-    yield History(m)
+    return History(m)
 
 
 def tasks(h: History, open_only: bool = True) -> list[tuple[str, str, str]]:
@@ -26,7 +26,8 @@ def tasks(h: History, open_only: bool = True) -> list[tuple[str, str, str]]:
     rows = h.connection.execute(
         "select \"interval\", to_char(lower(span) at time zone 'UTC', 'MM-DD HH24:MI'), "
         "to_char(upper(span) at time zone 'UTC', 'MM-DD HH24:MI') from backfill_task "
-        "where symbol = %s and (not %s or status not in ('landed', 'cancelled')) order by priority desc, upper(span) desc, id",
+        "where symbol = %s and (not %s or status not in ('landed', 'cancelled')) "
+        "order by priority desc, upper(span) desc, id",
         (h.symbol, open_only)).fetchall()  # fmt: skip
     return [tuple(row) for row in rows]
 
@@ -135,15 +136,16 @@ def test_another_source_is_asked_anew(h: History) -> None:
     assert h.connection.execute(
         "select request_tasks(%s, %s)", (h.symbol, h.span("03-01 12:00", "03-02 06:00"))
     ).fetchone() == (2,)
-    sources = h.connection.execute("select distinct source, reason from backfill_task where symbol = %s and status = 'queued'",
+    sources = h.connection.execute("select distinct source, reason from backfill_task "
+                                   "where symbol = %s and status = 'queued'",
                                    (h.symbol,)).fetchall()  # fmt: skip
     assert sources == [("other", "request")]
 
 
 def test_the_last_days_imports_are_asked_for_again(h: History) -> None:
     c = h.connection
-    c.execute("update symbols set registered_at = now() - interval '2 days', history_start = now() - interval '3 days', "
-              "history_end = null where symbol = %s", (h.symbol,))  # fmt: skip
+    c.execute("update symbols set registered_at = now() - interval '2 days', "
+              "history_start = now() - interval '3 days', history_end = null where symbol = %s", (h.symbol,))  # fmt: skip
     lately = "tstzrange(date_trunc('hour', now()) - interval '5 hours', date_trunc('hour', now()) - interval '4 hours')"
     c.execute(f"select prove(%s, '1m', 'simulator', tstzmultirange({lately}))", (h.symbol,))
     assert c.execute("select file_corrections('1 day')").fetchone() == (1,)
