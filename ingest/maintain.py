@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import timedelta
+from math import inf
 from typing import Any, Final
 
 import psycopg
@@ -25,6 +26,8 @@ Q = sql.queries("maintain")
 SYMBOLS: Final = 200
 # Seconds between two looks at what is done once in a while: corrections that are due, what is to be forgotten.
 SELDOM: Final = 60.0
+# Seconds of repairs after which a round goes on: what is over must be closed meanwhile.
+BUDGET: Final = 1.0
 # The auditor rests 100 times as long as it worked: 1 % of a core at most.
 REST: Final = 100
 
@@ -55,6 +58,7 @@ def _session(settings: Settings, stop: threading.Event, machine: Coordinator) ->
         log.info("maintaining", engine=maintenance.engine.name)
         try:
             while not stop.is_set():
+                begun = time.monotonic()
                 try:
                     with machine.guard():
                         maintenance.round()
@@ -62,7 +66,7 @@ def _session(settings: Settings, stop: threading.Event, machine: Coordinator) ->
                     log.warning("round failed", error=str(error))
                     if connection.broken:
                         return
-                stop.wait(settings.maintain_interval)
+                stop.wait(max(0.0, settings.maintain_interval - (time.monotonic() - begun)))
         finally:
             machine.resign()
 
@@ -84,7 +88,7 @@ class Maintenance:
         machine.advance()
         advance(self.engine, self.connection)
         machine.repair()
-        repair(self.engine)
+        repair(self.engine, BUDGET)
         machine.file()
         self._file()
         if now >= self._seldom_at:
@@ -144,9 +148,9 @@ def advance(engine: Engine, connection: Connection[Any]) -> None:
         engine.advance(level.name)
 
 
-def repair(engine: Engine) -> int:
-    """Repair what late ranges touch; returns how many there were."""
-    repaired = engine.repair()
+def repair(engine: Engine, budget: float = inf) -> int:
+    """Repair what late ranges touch, for about `budget` seconds; returns how many there were."""
+    repaired = engine.repair(budget)
     if repaired:
         log.info("repaired", late_ranges=repaired)
     return repaired

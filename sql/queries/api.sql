@@ -17,6 +17,59 @@ from meta;
 -- symbol_state: whether a symbol exists
 select exists (select from symbols where symbol = %(symbol)s);
 
+-- coverage: what is known of a symbol's coverage, in microseconds: since when and up to when history is wanted, the
+-- grace, whether what is missing is a gap, whether it is registered; what minutes, hours and days prove, what awaits
+-- repair, and its open tasks, the most urgent 200
+with everything as (
+    select '[0001-01-01Z,9999-12-31Z)'::tstzrange as span
+), imported as (
+    select
+        coalesce(range_agg(span) filter (where "interval" = '1m'), '{}') as minutes,
+        coalesce(range_agg(span) filter (where "interval" = '1h'), '{}') as hours,
+        coalesce(range_agg(span) filter (where "interval" = '1d'), '{}') as days
+    from imported_span where symbol = %(symbol)s
+), proved as (
+    select covered_live(%(symbol)s, span) + minutes as minutes, hours, days from everything cross join imported
+)
+select
+    (extract(epoch from history_start) * 1000000)::bigint,
+    (extract(epoch from history_end) * 1000000)::bigint,
+    (extract(epoch from grace) * 1000000)::bigint,
+    history_source is not null and stopped_at is null,
+    source is not null,
+    (
+        select jsonb_object_agg(name, (
+            select jsonb_agg(jsonb_build_array(
+                (extract(epoch from lower(span)) * 1000000)::bigint, (extract(epoch from upper(span)) * 1000000)::bigint
+            ) order by span)
+            from unnest(spans) as span
+        ))
+        from proved cross join lateral (
+            values ('1m', minutes), ('1h', minutes + hours), ('1d', minutes + hours + days)
+        ) as level (name, spans)
+    ),
+    (
+        select jsonb_agg(jsonb_build_array(
+            (extract(epoch from lower(late)) * 1000000)::bigint, (extract(epoch from upper(late)) * 1000000)::bigint
+        ) order by late)
+        from (
+            select unnest(range_agg(late_range.span * everything.span)) as late
+            from late_range cross join everything where symbol = %(symbol)s
+        ) as awaiting
+    ),
+    (
+        select jsonb_agg(jsonb_build_array(
+            id, (extract(epoch from lower(span)) * 1000000)::bigint, (extract(epoch from upper(span)) * 1000000)::bigint,
+            status, attempt, error
+        ) order by priority desc, upper(span) desc, id)
+        from (
+            select * from backfill_task
+            where symbol = %(symbol)s and status not in ('landed', 'cancelled')
+            order by priority desc, upper(span) desc, id limit 200
+        ) as task
+    )
+from symbols where symbol = %(symbol)s;
+
 -- page_state: whether a symbol exists, and for each of some spans its highest revision and whether late rows touch it
 select
     exists (select from symbols where symbol = %(symbol)s),
@@ -79,7 +132,8 @@ select symbol from symbols where symbol = any(%(symbols)s);
 
 -- symbols: every symbol, or one, with the minute of its newest tick of the last week
 select
-    symbol, source, market, base, quote, history_start, live, registered_at,
+    symbol, source, market, base, quote, history_start, history_source, live, stopped_at is not null, registered_at,
+    minutes_since, hours_since,
     (
         select date_bin('1 minute', ts, '2000-01-03Z') from ticks
         where ticks.symbol = symbols.symbol and ts >= now() - interval '8 days'

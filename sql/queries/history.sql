@@ -4,6 +4,15 @@ from (select register_symbol(
     %(symbol)s, %(source)s, %(market)s, %(base)s, %(quote)s, %(start)s, %(history_source)s, %(grace)s, %(live)s
 ) as r) as s;
 
+-- hold: keep everybody else from deciding about a symbol until this transaction ends
+select hold_symbol(%(symbol)s);
+
+-- exists: whether a symbol is there
+select exists (select from symbols where symbol = %(symbol)s);
+
+-- now: the database's clock, in seconds
+select extract(epoch from clock_timestamp())::float8;
+
 -- stop: follow a symbol no more, keep its data
 select stop_symbol(%(symbol)s);
 
@@ -29,18 +38,24 @@ where (%(symbol)s::text is null or symbol = %(symbol)s) and (%(all)s or status n
 order by status in ('landed', 'cancelled'), priority desc, upper(span) desc, id desc
 limit %(limit)s;
 
--- progress: how much of a symbol's history is there: seconds wanted, seconds missing, open tasks, landed tasks, bars
--- imported, the first error of an open task
+-- progress: how much of a symbol's history is there (without one: of all that have open tasks): seconds wanted, seconds
+-- missing, open tasks, landed tasks, bars imported, the first error of an open task
 select
-    extract(epoch from history_bound(s) - s.history_start)::float8,
+    s.symbol,
+    greatest(0, extract(epoch from history_bound(s) - s.history_start))::float8,
     coalesce((select sum(extract(epoch from upper(span) - lower(span))) from gaps where gaps.symbol = s.symbol), 0)::float8,
     count(t.id) filter (where t.status not in ('landed', 'cancelled')),
     count(t.id) filter (where t.status = 'landed'),
     coalesce(sum(t.rows) filter (where t.status = 'landed'), 0)::bigint,
-    min(t.error) filter (where t.status not in ('landed', 'cancelled'))
+    (array_agg(t.error order by t.priority desc, upper(t.span) desc)
+        filter (where t.error is not null and t.status not in ('landed', 'cancelled')))[1]
 from symbols as s left join backfill_task as t on t.symbol = s.symbol
-where s.symbol = %(symbol)s
-group by s.symbol;
+where s.symbol = %(symbol)s or %(symbol)s::text is null and s.symbol in (
+    select symbol from backfill_task where status not in ('landed', 'cancelled') group by symbol
+    order by max(priority) desc, symbol limit 100
+)
+group by s.symbol
+order by s.symbol collate "C";
 
 -- findings: what the auditor found, newest first
 select found_at, symbol, "interval", bucket, expected, found, repaired_at from audit_finding
@@ -54,6 +69,16 @@ select bucket from {view} where symbol = %(symbol)s and bucket > %(after)s order
 
 -- audit_bucket: compare one bucket with its ticks
 select audit_bucket(%(symbol)s, %(interval)s, %(bucket)s);
+
+-- counts: how many spans are missing, how many tasks are open, and how many there are of each status among those
+select
+    (select count(*) from gaps),
+    (select count(*) from backfill_task where status not in ('landed', 'cancelled')),
+    (
+        select coalesce(jsonb_object_agg(status, n), '{}') from (
+            select status, count(*) as n from backfill_task where status not in ('landed', 'cancelled') group by status
+        ) as open
+    );
 
 -- actors: the states of all roles' machines, of processes heard from within the last minute
 select role, instance, machine, subject, state, error, at from actor where at > now() - interval '1 minute'

@@ -44,10 +44,16 @@ select symbol, tstzrange((select sealed from level where name = '1m'), materiali
 from symbols
 where materialized_until('1m') > (select sealed from level where name = '1m');
 
--- late_spans: what awaits repair, merged over symbols with holes below an hour closed, with the ranges it answers for;
--- forced ones by themselves: there the engine must not trust that nothing has changed
-with late as (
-    select id, span, forced from late_range order by id
+-- late_spans: some of what awaits repair, merged over symbols with holes below an hour closed, with the ranges it answers
+-- for; forced ones by themselves: there the engine must not trust that nothing has changed. Late ticks go before imports
+-- (a symbol's day costs all symbols' day to refresh: 10 us a bar), the newest day before older ones, one at a time.
+with first as (
+    select upper(span) - lower(span) > interval '1 hour' as long, day_floor(upper(span) - interval '1 microsecond') as day
+    from late_range order by 1, 2 desc limit 1
+), late as (
+    select id, span, forced from late_range, first
+    where (upper(span) - lower(span) > interval '1 hour') = long and upper(span) > day
+    order by id
 ), merged as (
     select forced, unnest(range_agg(tstzrange(lower(span), upper(span) + interval '1 hour'))) as span from late group by forced
 ), spans as (

@@ -145,7 +145,8 @@ def test_another_source_is_asked_anew(h: History) -> None:
 def test_the_last_days_imports_are_asked_for_again(h: History) -> None:
     c = h.connection
     c.execute("update symbols set registered_at = now() - interval '2 days', "
-              "history_start = now() - interval '3 days', history_end = null where symbol = %s", (h.symbol,))  # fmt: skip
+              "history_start = now() - interval '3 days', history_end = null where symbol = %s",
+              (h.symbol,))  # fmt: skip
     lately = "tstzrange(date_trunc('hour', now()) - interval '5 hours', date_trunc('hour', now()) - interval '4 hours')"
     c.execute(f"select prove(%s, '1m', 'simulator', tstzmultirange({lately}))", (h.symbol,))
     assert c.execute("select file_corrections('1 day')").fetchone() == (1,)
