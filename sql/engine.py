@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 Q = queries("maintain")
-# A span of at most this many buckets (a day of 1m) is refreshed in one batch, which never shows less than before; longer
-# ones go oldest first in batches of as many (the default, newest first by 10, hid 2,800 of 2,880 visible bars for 1.6 s).
+# A span of at most this many buckets (a day of 1m) is refreshed in one batch, which never shows less than before;
+# longer ones go oldest first in batches of as many (the default, newest first by 10, hid 2,800 of 2,880 visible bars
+# for 1.6 s).
 BATCH = 1440
 # Levels whose public view joins the aggregate with coarse bars (timescaledb/history.sql).
 AGGREGATES = {"1h": "cagg_1h", "4h": "cagg_4h", "1d": "cagg_1d"}
