@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from uuid import UUID
 
-from barwright.ingest.decode import Decoder, Item, native, raw_of, split
+import structlog
+
+from barwright.ingest.claims import Chunk, Claim, Letter, Span
+from barwright.ingest.decode import Bad, Item, glance, raw_of
+from barwright.ingest.imports import Import, read_import
+from barwright.ingest.marks import Mark, Tally, missed_minutes
 from barwright.ingest.ticks import (
     ITEMS,
     MINUTE,
@@ -20,58 +23,14 @@ from barwright.ingest.ticks import (
     Trade,
     Window,
     bar_row,
-    stamp,
+    is_symbol,
+    read_time,
     trade_row,
 )
+from barwright.ingest.times import Times
 
-# Late minutes of a symbol less than this many apart are one late range: a repair of a few quiet minutes costs less
-# than another range, but one very late tick must not dirty the days between.
-GAP = 15
-_Record = tuple[int, bytes | None]
-
-
-@dataclass(eq=False)
-class Claim:
-    """This process's hold on a partition from one assignment to its end.
-
-    `generation` fences it in the database; `next` is the offset to be read next; `lost` says that what is still in hand
-    must be dropped. `slow_until` is the monotonic time up to which its batches take the slow path.
-    """
-
-    topic: str
-    partition: int
-    topic_id: UUID
-    generation: int
-    next: int
-    decoder: Decoder = native
-    lost: bool = False
-    landed: int = 0
-    slow_until: float = 0.0
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive records (offset, value) of one claim: `begin` is where the one before ended."""
-
-    claim: Claim
-    begin: int
-    records: Sequence[_Record]
-
-    @property
-    def end(self) -> int:
-        """The offset after the last record."""
-        return self.records[-1][0] + 1
-
-
-@dataclass(frozen=True)
-class Letter:
-    """An item that became no row."""
-
-    claim: Claim
-    offset: int
-    item: int
-    reason: str
-    raw: bytes
+log = structlog.get_logger()
+_ALONE = "not in one record with the mark that covers it"
 
 
 @dataclass(slots=True)
@@ -82,19 +41,11 @@ class _Seen:
     minutes: set[int] = field(default_factory=set)
 
 
-@dataclass
-class Span:
-    """How far a batch carries one claim: positions from `begin` to `end`, and the rows found between."""
-
-    begin: int
-    end: int
-    rows: int = 0
-
-
 class Batch:
     """Rows, dead letters and positions that are committed together.
 
     `rules` are the known symbols and the rules that number them; `registered` collects what is new in this batch.
+    `tallies` is what live sessions sent, `cuts` (symbol, minute) what their coverage loses.
     """
 
     def __init__(self, rules: Mapping[str, Rule | None], window: Window) -> None:
@@ -104,11 +55,16 @@ class Batch:
         self.spans: dict[Claim, Span] = {}
         self.trades: list[str] = []
         self.bars: list[str] = []
+        self.imports: list[Import] = []
         self.letters: list[Letter] = []
         self.registered: dict[str, Rule | None] = {}
         self.symbols: dict[str, _Seen] = {}
-        self._minutes: dict[str, int] = {}
-        self._texts: dict[int, str] = {}
+        self.tallies: defaultdict[Claim, Tally] = defaultdict(Tally)
+        self.cuts: set[tuple[str, int]] = set()
+        self._imported = 0
+        self._with_bars: set[str] = set()
+        self._tally = Tally()
+        self._times = Times()
         # In this minute and later ones the window's end must be looked at closely.
         self._first_minute = -(-window.oldest // MINUTE)
         self._last_minute = (window.newest + 1) // MINUTE
@@ -116,7 +72,7 @@ class Batch:
     @property
     def rows(self) -> int:
         """Rows so far."""
-        return len(self.trades) + len(self.bars)
+        return len(self.trades) + len(self.bars) + self._imported
 
     @property
     def size(self) -> int:
@@ -124,10 +80,13 @@ class Batch:
         return self.rows + len(self.letters)
 
     def add(self, chunk: Chunk, most: int) -> Chunk | None:
-        """Take records until the batch's size is `most`; returns what is left of the chunk."""
+        """Take records until the batch is full: of size `most`, or before an import of bars that it already has some
+        of. Returns what is left of the chunk."""
         before = self.rows
         taken = self._decode(chunk, most)
         rest = chunk.records[taken:]
+        if not taken:
+            return chunk
         self.chunks.append(chunk if not rest else Chunk(chunk.claim, chunk.begin, chunk.records[:taken]))
         end = self.chunks[-1].end
         span = self.spans.setdefault(chunk.claim, Span(chunk.begin, end))
@@ -137,23 +96,34 @@ class Batch:
 
     def _decode(self, chunk: Chunk, most: int) -> int:
         """Turn records into rows; returns how many records that were."""
-        decode, trades, bars, letters = chunk.claim.decoder, self.trades, self.bars, self.letters
+        claim, decode, trades, bars, letters = chunk.claim, chunk.claim.decoder, self.trades, self.bars, self.letters
+        self._tally = self.tallies[claim]
         for n, (offset, value) in enumerate(chunk.records, 1):
-            self._add(chunk.claim, offset, decode(value or b""), value or b"")
-            if len(trades) + len(bars) + len(letters) >= most:
+            items = decode(value or b"")
+            if items and type(items[-1]) is Mark and items[-1].event == "covered":
+                if not self._import(claim, offset, items, value or b""):
+                    return n - 1
+            elif self.imports and any(type(item) is Bar and self._has_import(item.symbol) for item in items):
+                return n - 1
+            else:
+                self.take(claim, offset, items, value or b"")
+            if len(trades) + len(bars) + len(letters) + self._imported >= most:
                 return n
         return len(chunk.records)
 
-    def _add(self, claim: Claim, offset: int, items: Sequence[Item], value: bytes, before: int = 0) -> None:
+    def take(
+        self, claim: Claim, offset: int, items: Sequence[Item], value: bytes, before: int = 0, reason: str = _ALONE
+    ) -> None:
         """Add a record's items, `before` of which came already. One loop without calls for trades written the usual
-        way: 1 us each is most of what a tick costs us; `_other` has every other item."""
-        symbols, minutes, append, sides = self.symbols, self._minutes, self.trades.append, SIDES
-        first, last = self._first_minute, self._last_minute
+        way: 1 us each is most of what a tick costs us; `_other` has every other item. `reason` is what is wrong with
+        bars of a task here."""
+        symbols, minutes, append, sides = self.symbols, self._times.minutes, self.trades.append, SIDES
+        first, last, counts = self._first_minute, self._last_minute, self._tally.counts
         place = before - 1
         for item in items:
             place += 1
             if type(item) is not Trade:
-                self._other(claim, offset, place, item, value, len(items))
+                self._other(claim, offset, place, item, value, len(items), reason=reason)
                 continue
             rule: Rule = "seq"
             seq: int | str | None = item.seq
@@ -161,7 +131,7 @@ class Batch:
                 seq, rule = item.id, "id"
                 if seq is None or (type(seq) is str and not seq.isdigit()):
                     seq, rule = offset * ITEMS + place, "offset"
-            ts = item.ts if isinstance(item.ts, str) else self._stamp_ms(item.ts)
+            ts = item.ts if isinstance(item.ts, str) else self._times.stamp_ms(item.ts)
             row = f"{ts}\t{item.symbol}\t{seq}\t{item.price}\t{item.size}\t{sides.get(item.side)}\n"
             minute = minutes.get(ts[:16])
             seen = symbols.get(item.symbol)
@@ -175,13 +145,16 @@ class Batch:
             ):
                 append(row)
                 seen.minutes.add(minute)
+                if item.session is not None:
+                    counts[item.session] += 1
             else:
-                self._minute(ts[:16])
+                self._times.learn(ts[:16])
                 self._other(claim, offset, place, item, value, len(items), row)
 
     def _other(
-        self, claim: Claim, offset: int, place: int, item: Item, value: bytes, items: int, row: str = ""
-    ) -> None:
+        self, claim: Claim, offset: int, place: int, item: Item, value: bytes, items: int, row: str = "",
+        reason: str = _ALONE,
+    ) -> None:  # fmt: skip
         """Add an item after looking at each part of it, or refuse it. `row` is a trade's as the loop wrote it."""
         try:
             if place >= ITEMS:
@@ -189,21 +162,15 @@ class Batch:
             if isinstance(item, Trade):
                 self._trade(item, offset * ITEMS + place, row)
             elif isinstance(item, Bar):
-                self._bar(item)
+                self._bar(item, reason)
+            elif isinstance(item, Mark):
+                self._mark(claim, item, reason)
             else:
-                self.letters.append(Letter(claim, offset, place, *item))
+                raise RefusedError(item.reason)
         except RefusedError as refused:
-            self.letters.append(Letter(claim, offset, place, refused.message, raw_of(value, place, items)))
-
-    def letters_of(self, row: str, reason: str) -> Iterator[Letter]:
-        """Letters of the items that became this row, found by decoding again: so rare that nothing is kept for it."""
-        for chunk in self.chunks:
-            for offset, value in chunk.records:
-                for place, raw in enumerate(split(value or b"")):
-                    alone = Batch({symbol: seen.rule for symbol, seen in self.symbols.items()}, self.window)
-                    alone._add(chunk.claim, offset, chunk.claim.decoder(raw), raw, before=place)
-                    if row in alone.trades or row in alone.bars:
-                        yield Letter(chunk.claim, offset, place, reason, raw)
+            raw = item.raw if isinstance(item, Bad) else raw_of(value, place, items)
+            self.letters.append(Letter(claim, offset, place, refused.message, raw))
+            self._cut(item)
 
     def _trade(self, trade: Trade, place: int, usual: str) -> None:
         row, time, rule = trade_row(trade, place, self.window)
@@ -215,50 +182,74 @@ class Batch:
         # The same text as in the loop above, so that a row can be found again by it.
         self.trades.append(usual if PLAIN_TRADE(usual) else row)
         seen.minutes.add(time // MINUTE)
+        if trade.session is not None:
+            self._tally.counts[trade.session] += 1
 
-    def _bar(self, bar: Bar) -> None:
+    def _bar(self, bar: Bar, reason: str) -> None:
+        if bar.task is not None or bar.interval != "1m":
+            raise RefusedError(f"bar: {reason}")
         row, time = bar_row(bar, self.window)
         if bar.symbol not in self.rules:
             self.registered.setdefault(bar.symbol, None)
         self.bars.append(row)
+        self._with_bars.add(bar.symbol)
         self._seen(bar.symbol).minutes.add(time // MINUTE)
+
+    def _mark(self, claim: Claim, mark: Mark, reason: str) -> None:
+        if mark.event == "missed":
+            symbol, minutes = missed_minutes(mark)
+            self.cuts.update((symbol, minute) for minute in minutes)
+        elif mark.event == "covered":
+            raise RefusedError(f"mark: {reason}")
+        elif mark.partition != claim.partition:
+            log.warning("a mark of another partition", session=mark.session, says=mark.partition, is_in=claim.partition)
+        else:
+            self._tally.mark(mark, self.window)
+
+    def _import(self, claim: Claim, offset: int, items: Sequence[Item], value: bytes) -> bool:
+        """Add a record that a covered mark ends; False where the batch holds bars that it may replace."""
+        try:
+            found, letters = read_import(claim, offset, items, value, self.window)
+        except RefusedError as refused:
+            self.take(claim, offset, items, value, reason=refused.message)
+            return True
+        if found.symbol in self._with_bars or self._has_import(found.symbol, found.lo, found.hi):
+            return False
+        if found.task is None and found.symbol not in self.rules:
+            self.registered.setdefault(found.symbol, None)
+        self.imports.append(found)
+        self.letters += letters
+        self._imported += len(found.rows)
+        return True
+
+    def _has_import(self, symbol: str, lo: int = -(2**62), hi: int = 2**62) -> bool:
+        """Whether an import of a symbol overlaps these minutes."""
+        return any(one.symbol == symbol and one.lo < hi and lo < one.hi for one in self.imports)
+
+    def _cut(self, item: Item) -> None:
+        """What was refused is lost for its minute. A trade whose minute cannot be told is not counted either: then its
+        session's next mark proves nothing. Bars of a task were promised to nobody yet."""
+        seen = glance(item.raw) if isinstance(item, Bad) else item
+        if isinstance(seen, Mark) or (
+            not isinstance(seen, Trade) and (seen.task is not None or seen.interval not in (None, "1m"))
+        ):
+            return
+        time = None if seen.ts is None else read_time(seen.ts)
+        if time is None or seen.symbol is None or not is_symbol(seen.symbol):
+            return
+        self.cuts.add((seen.symbol, time // MINUTE))
+        if not isinstance(seen, Bar) and seen.session is not None:
+            self._tally.counts[seen.session] += 1
 
     def _seen(self, symbol: str) -> _Seen:
         return self.symbols.setdefault(symbol, _Seen(self.rules.get(symbol)))
 
-    def _minute(self, text: str) -> None:
-        """Learn the minute of `2026-11-24T00:00`, counted from 1970; what is none is looked at closely each time."""
-        with suppress(ValueError):
-            self._minutes[text] = int(datetime.fromisoformat(f"{text}:00+00:00").timestamp()) // 60
-
-    def _stamp_ms(self, ms: int) -> str:
-        """Milliseconds since 1970 as RFC 3339, empty where that is no time we would take."""
-        minute, rest = divmod(ms, 60_000)
-        text = self._texts.get(minute)
-        if text is None:
-            if not 0 <= ms < 253_402_300_800_000:
-                return ""
-            text = self._texts[minute] = stamp(minute * MINUTE)[:17]
-        return f"{text}{rest // 1000:02}.{rest % 1000:03}Z"
-
     @property
     def newest_minute(self) -> int:
         """The last minute it touches; -1 without rows."""
-        return max((max(seen.minutes) for seen in self.symbols.values() if seen.minutes), default=-1)
+        newest = max((max(seen.minutes) for seen in self.symbols.values() if seen.minutes), default=-1)
+        return max([newest, *(one.hi - 1 for one in self.imports)])
 
     def minutes(self) -> dict[str, set[int]]:
-        """The minutes its rows touch, by symbol."""
+        """The minutes its rows touch, by symbol, but for those of imports."""
         return {symbol: seen.minutes for symbol, seen in self.symbols.items() if seen.minutes}
-
-
-def late_ranges(minutes: Mapping[str, Iterable[int]], seal: int) -> list[tuple[str, str, str]]:
-    """(symbol, first minute, minute after the last) of runs below the seal, itself a minute counted from 1970."""
-    found: list[tuple[str, int, int]] = []
-    for symbol in sorted(minutes):
-        late = sorted(minute for minute in minutes[symbol] if minute < seal)
-        first = 0
-        for n, minute in enumerate(late):
-            if n + 1 == len(late) or late[n + 1] - minute > GAP:
-                found.append((symbol, late[first], minute + 1))
-                first = n + 1
-    return [(symbol, stamp(lo * MINUTE), stamp(hi * MINUTE)) for symbol, lo, hi in found]

@@ -14,6 +14,7 @@ from barwright.ingest.announce import Announcer
 from barwright.ingest.kafka import KafkaError
 from barwright.ingest.session import POLL, Session
 from barwright.ingest.writer import Shared, Writer, waited
+from barwright.reporting import reporter
 from barwright.settings import Settings
 
 log = structlog.get_logger()
@@ -30,11 +31,12 @@ def run(settings: Settings, stop: threading.Event) -> None:
         Group(shared, writers, stop, f"{settings.group}-live", topic=settings.tick_topic),
         Group(shared, writers, stop, f"{settings.group}-history", pattern=settings.dynamic_pattern),
     ]
-    for thread in (shared.announcer, *writers, *groups):
-        thread.start()
-    log.info("ingesting", topic=settings.tick_topic, pattern=settings.dynamic_pattern, writers=len(writers))
-    _watch(writers, groups, stop)
-    _drain(shared, writers, groups)
+    with reporter(settings, "ingest"):
+        for thread in (shared.announcer, *writers, *groups):
+            thread.start()
+        log.info("ingesting", topic=settings.tick_topic, pattern=settings.dynamic_pattern, writers=len(writers))
+        _watch(writers, groups, stop)
+        _drain(shared, writers, groups)
     for failure in [worker.failure for worker in writers] + [worker.failure for worker in groups]:
         if failure:
             raise failure

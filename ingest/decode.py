@@ -1,17 +1,19 @@
 """From a record's bytes to items: the decoders, one for each message format, chosen by topic.
 
-A decoder gives every item of a record in its order: a Trade, a Bar, or a Bad with its reason and its exact bytes. Other
-producers' formats become decoders in DECODERS; what follows (ticks.py) is the same for all.
+A decoder gives every item of a record in its order: a Trade, a Bar, a Mark, or a Bad with its reason and its exact
+bytes. Other producers' formats become decoders in DECODERS; what follows (ticks.py) is the same for all.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import msgspec
 
+from barwright.ingest.marks import Mark
 from barwright.ingest.ticks import Bar, RefusedError, Trade
 
 
@@ -22,12 +24,12 @@ class Bad(NamedTuple):
     raw: bytes
 
 
-Item = Trade | Bar | Bad
+Item = Trade | Bar | Mark | Bad
 Decoder = Callable[[bytes], Sequence[Item]]
 
 # Numbers that are strings (the usual case) are taken as they are; JSON numbers are kept as their bytes, since every
 # other way to read them goes through binary floating point or costs twice as much (Decimal: 0.46 us a tick, not 0.22).
-_STRINGS: Final = msgspec.json.Decoder(Trade | Bar | list[Trade | Bar])
+_STRINGS: Final = msgspec.json.Decoder(Trade | Bar | Mark | list[Trade | Bar | Mark])
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _is_array = re.compile(rb"[ \t\r\n]*\[").match
 # What msgspec raises for bytes that are no JSON or not the JSON we want.
@@ -44,6 +46,7 @@ class _Trade(msgspec.Struct, tag_field="type", tag="trade", gc=False):
     id: str | int | None = None
     seq: int | None = None
     side: str | None = None
+    session: str | None = None
 
 
 class _Bar(msgspec.Struct, tag_field="type", tag="bar", gc=False):
@@ -59,10 +62,13 @@ class _Bar(msgspec.Struct, tag_field="type", tag="bar", gc=False):
     volume: msgspec.Raw
     quote_volume: msgspec.Raw | None = None
     trades: int | None = None
+    source: str | None = None
+    task: int | None = None
+    attempt: int | None = None
 
 
-_NUMBERS: Final = msgspec.json.Decoder(_Trade | _Bar | list[_Trade | _Bar])
-_ONE: Final = msgspec.json.Decoder(_Trade | _Bar)
+_NUMBERS: Final = msgspec.json.Decoder(_Trade | _Bar | Mark | list[_Trade | _Bar | Mark])
+_ONE: Final = msgspec.json.Decoder(_Trade | _Bar | Mark)
 
 
 def native(value: bytes) -> Sequence[Item]:
@@ -97,15 +103,18 @@ def _item(raw: bytes) -> Item:
         return Bad(_reason(error), raw)
 
 
-def _plain(item: _Trade | _Bar) -> Trade | Bar:
+def _plain(item: _Trade | _Bar | Mark) -> Trade | Bar | Mark:
     """The item with its numbers as text. Raises RefusedError for a number that is something else."""
+    if isinstance(item, Mark):
+        return item
     if isinstance(item, _Trade):
         price, size = _text(item.price, "price"), _text(item.size, "size")
-        return Trade(item.symbol, item.ts, price, size, item.id, item.seq, item.side)
+        return Trade(item.symbol, item.ts, price, size, item.id, item.seq, item.side, item.session)
     numbers = {name: _text(getattr(item, name), name) for name in ("open", "high", "low", "close", "volume")}
     if item.quote_volume is not None and bytes(item.quote_volume) != b"null":
         numbers["quote_volume"] = _text(item.quote_volume, "quote_volume")
-    return Bar(item.symbol, item.ts, item.interval, trades=item.trades, **numbers)
+    rest = {"trades": item.trades, "source": item.source, "task": item.task, "attempt": item.attempt}
+    return Bar(item.symbol, item.ts, item.interval, **numbers, **rest)  # type: ignore[arg-type]
 
 
 def _text(raw: msgspec.Raw, name: str) -> str:
@@ -129,6 +138,32 @@ def raw_of(value: bytes, place: int, items: int) -> bytes:
     except _ERRORS:
         return value
     return raws[place] if len(raws) == items else value
+
+
+class Glance(msgspec.Struct):
+    """What can be read of a trade or bar that was refused: a field is None where it cannot."""
+
+    symbol: str | None = None
+    interval: str | None = None
+    session: str | None = None
+    ts: str | int | None = None
+    task: int | None = None
+
+
+def glance(raw: bytes) -> Glance:
+    """Look at an item of our own format that was refused."""
+    with suppress(*_ERRORS):
+        found = msgspec.json.decode(raw)
+        if isinstance(found, dict) and found.get("type") in ("trade", "bar"):
+            names = ("symbol", "session") if found["type"] == "trade" else ("symbol", "interval")
+            texts = {name: found.get(name) for name in names}
+            ts, task = found.get("ts"), found.get("task")
+            return Glance(
+                **{name: text for name, text in texts.items() if isinstance(text, str)},
+                ts=ts if type(ts) in (str, int) else None,
+                task=task if isinstance(task, int) else None,
+            )
+    return Glance()
 
 
 def _reason(error: Exception) -> str:

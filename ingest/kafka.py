@@ -172,6 +172,12 @@ class Consumer:
         offsets = {TopicPartition(*p): OffsetAndMetadata(offset, "", -1) for p, offset in positions.items()}
         self._client.commit_async(offsets, callback=lambda *_: None)
 
+    def committed(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """The positions last told to Kafka, where there are any. Raises KafkaError."""
+        asked = [TopicPartition(*partition) for partition in partitions]
+        told = self._client._coordinator.fetch_committed_offsets(asked, timeout_ms=5_000)
+        return {Partition(*tp): position.offset for tp, position in told.items() if position.offset >= 0}
+
     def close(self) -> None:
         """Leave the group."""
         self._client.close(autocommit=False, timeout_ms=3_000)

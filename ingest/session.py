@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import psycopg
@@ -15,13 +15,13 @@ import structlog
 from barwright import sql
 from barwright.errors import BarwrightError
 from barwright.ingest import kafka
-from barwright.ingest.batch import Chunk, Claim
-from barwright.ingest.decode import decoder_of
+from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.kafka import Consumer, KafkaError, OutOfRangeError, Partition
+from barwright.ingest.states import Topic
+from barwright.ingest.takeover import behind, move, renew_epoch, take
 from barwright.ingest.writer import Shared, Writer
 
 log = structlog.get_logger()
-Q: Final = sql.queries("ingest")
 # Seconds: how long one poll may wait; how often is looked after what no record brings; how often Kafka's lag tools are
 # told; how long a partition with records may stand still, or the fixed topic be missing, before something is done.
 POLL: Final = 0.1
@@ -167,7 +167,7 @@ class Session:
             self._paused.difference_update(partitions)
             for partition in partitions:
                 if claim := self._claims.pop(partition, None):
-                    claim.lost = True
+                    claim.lose()
 
     def _release(self, partitions: Collection[Partition]) -> None:
         """Give up claims on partitions that are still assigned: they are taken over again."""
@@ -176,7 +176,7 @@ class Session:
             self._paused.difference_update(partitions)
             for partition in partitions:
                 if claim := self._claims.pop(partition, None):
-                    claim.lost = True
+                    claim.lose()
             self._waiting.update(partitions)
 
     def _settle(self) -> None:
@@ -197,61 +197,32 @@ class Session:
         if not topics:
             return
         with sql.connect(self.shared.settings.database_url, "ingest", autocommit=True) as connection:
-            claims = {p: _claim(connection, p, topic_id) for p, topic_id in topics.items()}
+            taken = {p: take(connection, p, topic_id) for p, topic_id in topics.items()}
+            if gone_back := behind(taken, self.consumer.committed(taken)):
+                renew_epoch(connection, gone_back)
+                # Told at once, so that the next to take them over finds nothing behind.
+                self.consumer.commit(gone_back)
             # Asked after the claim: from now on nobody else moves the position.
-            for partition, (start, end) in self.consumer.bounds(claims).items():
-                claim, is_new = claims[partition]
+            for partition, (start, end) in self.consumer.bounds(taken).items():
+                claim = taken[partition].claim
                 if not start <= claim.next <= end:
-                    _move(connection, claim, start if claim.next < start else end, is_new)
-        for partition, (claim, _) in claims.items():
-            self._start(partition, claim)
+                    move(connection, taken[partition], start if claim.next < start else end)
+                    self.consumer.commit({partition: claim.next})
+        for partition, one in taken.items():
+            self._start(partition, one.claim)
 
     def _start(self, partition: Partition, claim: Claim) -> None:
+        if not self.topic:
+            claim.state = Topic(partition.topic)
         homes = [self._homes[p] for p in list(self._claims)]
         with self._lock:
             if partition not in self._waiting:
+                claim.lose()
                 return
             self._homes[partition] = min(self.writers, key=homes.count)
             self._claims[partition] = claim
             self._waiting.discard(partition)
         if not self.consumer.start_at(partition, claim.next):
             self._gone([partition])
-
-
-def _claim(connection: psycopg.Connection[Any], partition: Partition, topic_id: UUID) -> tuple[Claim, bool]:
-    """A claim on a partition, and whether nobody ever read this topic's."""
-    topic, number = partition
-    before = connection.execute(Q["positions"], {"topics": [topic], "partitions": [number]}).fetchone()
-    names = {"topic": topic, "partition": number, "topic_id": topic_id}
-    row = connection.execute(Q["claim"], names).fetchone()
-    assert row is not None
-    position, generation = row
-    claim = Claim(topic, number, topic_id, generation, position, decoder_of(topic))
-    is_new = before is None or before[2] != topic_id
-    if before is not None and is_new:
-        log.warning("the topic was made again; it is read from its start", topic=topic, partition=number)
-    log.info("reads", topic=topic, partition=number, position=position, generation=generation)
-    return claim, is_new
-
-
-def _move(connection: psycopg.Connection[Any], claim: Claim, position: int, is_new: bool) -> None:
-    """Move a position into the log. What the log no longer holds is skipped: said, and counted."""
-    if not is_new:
-        log.error(
-            "records are lost: the position is outside the log",
-            topic=claim.topic,
-            partition=claim.partition,
-            position=claim.next,
-            moved_to=position,
-        )
-    connection.execute(
-        Q["move_position"],
-        {
-            "topic": claim.topic,
-            "partition": claim.partition,
-            "generation": claim.generation,
-            "position": position,
-            "counts": int(not is_new),
-        },
-    )
-    claim.next = position
+        elif claim.state:
+            claim.state.send("subscribed")

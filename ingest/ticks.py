@@ -21,13 +21,13 @@ Rule = Literal["seq", "id", "offset"]
 ITEMS: Final = 100_000  # places in one record that an offset-numbered trade can have
 MAX_SEQ: Final = 2**63 - 1
 SYMBOL: Final = r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,63}"
-_NUMBER: Final = r"[0-9]{1,18}(?:\.[0-9]{1,18})?"
+NUMBER: Final = r"[0-9]{1,18}(?:\.[0-9]{1,18})?"
 _TS: Final = r"[0-9]{4}-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:Z|\+00:00)"
 # A trade's row as COPY text, if it needs no second look: UTC, at most microseconds, plain decimals, price above zero.
 PLAIN_TRADE: Final = re.compile(
-    rf"{_TS}\t{SYMBOL}\t[0-9]{{1,18}}\t(?=[0.]*[1-9]){_NUMBER}\t{_NUMBER}\t(?:[bs]|\\N)\n"
+    rf"{_TS}\t{SYMBOL}\t[0-9]{{1,18}}\t(?=[0.]*[1-9]){NUMBER}\t{NUMBER}\t(?:[bs]|\\N)\n"
 ).fullmatch
-_is_symbol = re.compile(SYMBOL).fullmatch
+is_symbol = re.compile(SYMBOL).fullmatch
 _is_digits = re.compile("[0-9]+").fullmatch
 _is_decimal = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,3})?").fullmatch
 _rfc3339 = re.compile(
@@ -37,6 +37,8 @@ _EXACT = Context(prec=200)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 MINUTE: Final = 60_000_000
+# The intervals of imported bars, in minutes.
+WIDTHS: Final = {"1m": 1, "1h": 60, "1d": 1440}
 
 SIDES: Final = {"buy": "b", "sell": "s", None: "\\N"}
 NULL: Final = "\\N"
@@ -52,10 +54,11 @@ class Trade(msgspec.Struct, tag_field="type", tag="trade", gc=False):
     id: str | int | None = None
     seq: int | None = None
     side: str | None = None
+    session: str | None = None
 
 
 class Bar(msgspec.Struct, tag_field="type", tag="bar", gc=False):
-    """One imported 1-minute bar as it arrived."""
+    """One imported bar as it arrived: of a task, or of nobody's asking."""
 
     symbol: str
     ts: str | int
@@ -67,6 +70,9 @@ class Bar(msgspec.Struct, tag_field="type", tag="bar", gc=False):
     volume: str
     quote_volume: str | None = None
     trades: int | None = None
+    source: str | None = None
+    task: int | None = None
+    attempt: int | None = None
 
 
 class RefusedError(BarwrightError):
@@ -100,18 +106,21 @@ def trade_row(trade: Trade, place: int, window: Window) -> tuple[str, int, Rule]
 def bar_row(bar: Bar, window: Window) -> tuple[str, int]:
     """An imported bar's row as COPY text and its time in microseconds. Raises RefusedError."""
     symbol_of(bar.symbol)
-    if bar.interval != "1m":
-        raise RefusedError(f"interval: only 1m bars are imported, not {_short(bar.interval)}")
+    width = WIDTHS.get(bar.interval)
+    if width is None:
+        raise RefusedError(f"interval: none of {', '.join(WIDTHS)} but {_short(bar.interval)}")
     time = time_of(bar.ts, window)
-    if time % MINUTE:
-        raise RefusedError(f"ts: a 1m bar starts on a whole minute, not at {_short(bar.ts)}")
+    if time % (width * MINUTE):
+        whole = {1: "minute", 60: "hour", 1440: "UTC day"}[width]
+        raise RefusedError(f"ts: a {bar.interval} bar starts on a whole {whole}, not at {_short(bar.ts)}")
     open_, high, low, close = (_price(getattr(bar, name), name) for name in ("open", "high", "low", "close"))
     if not Decimal(low) <= min(Decimal(open_), Decimal(close)) <= max(Decimal(open_), Decimal(close)) <= Decimal(high):
         raise RefusedError("open and close must lie between low and high")
     volume = decimal_of(bar.volume, "volume")
     quote = NULL if bar.quote_volume is None else decimal_of(bar.quote_volume, "quote_volume")
     trades = NULL if bar.trades is None else str(bar.trades)
-    if bar.trades is not None and not 0 <= bar.trades < 2**31:
+    # Minutes become ticks, whose column is an integer; hours and days have a bigint.
+    if bar.trades is not None and not 0 <= bar.trades < (2**31 if width == 1 else 2**63):
         raise RefusedError(f"trades: not a count: {_short(bar.trades)}")
     row = (stamp(time), bar.symbol, "-1", close, volume, NULL, open_, high, low, quote, trades)
     return "\t".join(row) + "\n", time
@@ -119,7 +128,7 @@ def bar_row(bar: Bar, window: Window) -> tuple[str, int]:
 
 def symbol_of(text: str) -> str:
     """The symbol, if it is well-formed. Raises RefusedError."""
-    if not _is_symbol(text):
+    if not is_symbol(text):
         raise RefusedError(f"symbol: not well-formed: {_short(text)}")
     return text
 
@@ -165,6 +174,15 @@ def time_of(ts: str | int, window: Window) -> int:
     if time < window.oldest:
         raise RefusedError(f"ts: older than raw retention: {_short(ts)}")
     return time
+
+
+def read_time(ts: str | int) -> int | None:
+    """An event time in microseconds since 1970, whether or not we would take it; None where it is none."""
+    try:
+        time = ts * 1000 if isinstance(ts, int) else _parsed(ts)
+    except RefusedError:
+        return None
+    return time if 0 <= time < 253_402_300_800_000_000 else None
 
 
 def stamp(time: int) -> str:

@@ -14,8 +14,11 @@ import structlog
 import tenacity
 
 from barwright.ingest.announce import Announcer
-from barwright.ingest.batch import Batch, Chunk, Claim
-from barwright.ingest.store import Clock, FencedError, Rules, Store
+from barwright.ingest.batch import Batch
+from barwright.ingest.claims import Chunk, Claim
+from barwright.ingest.landing import FencedError
+from barwright.ingest.states import Work
+from barwright.ingest.store import Clock, Rules, Store
 from barwright.ingest.ticks import Window
 from barwright.settings import Settings
 
@@ -51,6 +54,7 @@ class Writer(threading.Thread):
         self._more = threading.Condition()
         self._closing = False
         self._store: Store | None = None
+        self._work = Work(self.name)
         self._patience = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(psycopg.Error),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
@@ -90,6 +94,7 @@ class Writer(threading.Thread):
             log.exception("writer failed")
             self.failure = failure
         finally:
+            self._work.close()
             if self._store:
                 self._store.close()
 
@@ -97,6 +102,7 @@ class Writer(threading.Thread):
         """The next batch; None when there will be none. Decodes as much as is there, and waits only for the first."""
         if not self._wait():
             return None
+        self._work.begin()
         # Nothing is judged without the database's clock, so one that is away is found out before anything is taken.
         self._connect()
         most, batch = self.shared.settings.batch_rows, self._batch()
@@ -104,6 +110,7 @@ class Writer(threading.Thread):
             rest = None if chunk.claim.lost else batch.add(chunk, most)
             if rest:
                 self._put_back(rest)
+                break
         return batch
 
     def _wait(self) -> bool:
@@ -139,21 +146,23 @@ class Writer(threading.Thread):
         if self._store is None:
             batch = self._review(self._connect(), batch)
         store = self._connect()
+        self._work.write(claim.state for claim in batch.spans if claim.state)
         while batch.chunks:
             store.set_clock()
             if not store.register(batch):
                 batch = self._again(batch)
                 continue
             try:
-                store.land(batch)
+                news = store.land(batch)
             except FencedError as fenced:
                 log.info("gives partitions up", claims=fenced.message)
                 for claim in fenced.claims:
-                    claim.lost = True
+                    claim.lose()
                 batch = self._again(batch)
             else:
-                self._landed(batch)
+                self._landed(batch, news)
                 return
+        self._work.drop()
 
     def _review(self, store: Store, batch: Batch) -> Batch:
         """After a lost connection: what of a batch is still to be written, by where the positions stand."""
@@ -163,7 +172,7 @@ class Writer(threading.Thread):
             if position == span.end:
                 claim.landed = position
             elif position != span.begin:
-                claim.lost = True
+                claim.lose()
         return self._again(batch, [claim for claim in standing if claim.landed == batch.spans[claim].end])
 
     def _again(self, batch: Batch, without: list[Claim] | None = None) -> Batch:
@@ -174,13 +183,15 @@ class Writer(threading.Thread):
                 anew.add(chunk, sys.maxsize)
         return anew
 
-    def _landed(self, batch: Batch) -> None:
+    def _landed(self, batch: Batch, news: dict[str, int]) -> None:
         for claim, span in batch.spans.items():
             claim.landed = span.end
         self.rows += batch.rows
         self.letters += len(batch.letters)
         self.batches += 1
-        self.shared.announcer.tell({symbol: max(minutes) for symbol, minutes in batch.minutes().items()})
+        self._work.written()
+        self.shared.announcer.tell(news)
+        self._work.end()
 
     def _connect(self) -> Store:
         if self._store is None:
@@ -192,6 +203,8 @@ class Writer(threading.Thread):
         """Between two tries: whatever was open is gone, and its outcome unknown until positions are read again."""
         error = state.outcome.exception() if state.outcome else None
         log.warning("no database", error=str(error).strip(), attempt=state.attempt_number)
+        if error and self._work.is_busy:
+            self._work.fail(error)
         if self._store:
             self._store.close()
             self._store = None

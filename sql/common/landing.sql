@@ -78,10 +78,12 @@ end;
 -- The tasks that a batch brings something for, as they stand: whatever belongs to an older attempt, a closed task or
 -- another span is dropped. Locked, in order, so that a task cannot be claimed again while its bars land.
 create function lock_tasks(ids bigint[])
-returns table (id bigint, symbol text, "interval" text, span tstzrange, attempt integer, kept tstzmultirange)
+returns table (
+    id bigint, symbol text, "interval" text, span tstzrange, attempt integer, reason text, kept tstzmultirange
+)
 language sql set search_path = barwright, pg_temp
 begin atomic
-    select t.id, t.symbol, t."interval", t.span, t.attempt,
+    select t.id, t.symbol, t."interval", t.span, t.attempt, t.reason,
            case when t."interval" = '1m' then kept_live(t.symbol, t.span) else '{}' end
     from backfill_task as t
     where t.id = any(ids) and t.status not in ('landed', 'cancelled')

@@ -18,11 +18,20 @@ set generation = held.generation + 1,
     updated_at = now()
 returning next_offset, generation;
 
--- move_position: set a claimed position that lies outside the log; what was never read is counted as skipped
-update ingest_offset
-set skipped = skipped + greatest(%(position)s - next_offset, 0) * %(counts)s::integer, next_offset = %(position)s,
-    updated_at = now()
-where topic = %(topic)s and partition = %(partition)s and generation = %(generation)s;
+-- move_position: set a claimed position that lies outside the log; what was never read is counted as skipped, and
+-- ends what live sessions prove there until their next marks
+with moved as (
+    update ingest_offset
+    set skipped = skipped + greatest(%(position)s - next_offset, 0) * %(counts)s::integer, next_offset = %(position)s,
+        updated_at = now()
+    where topic = %(topic)s and partition = %(partition)s and generation = %(generation)s
+    returning topic, partition
+)
+update live_session as s set n = -1
+from moved where s.topic = moved.topic and s.partition = moved.partition and %(counts)s = 1;
+
+-- renew_epoch: an older state of the database has come back
+select renew_epoch();
 
 -- positions: where these partitions stand, in whose hands
 select topic, partition, topic_id, generation, next_offset
@@ -38,6 +47,25 @@ from ingest_offset
 where (topic, partition) in (select * from unnest(%(topics)s::text[], %(partitions)s::integer[]))
 order by topic, partition
 for update;
+
+-- lock_tasks: the backfill tasks a batch brings something for, held until the transaction ends; minutes counted from 1970,
+-- and those that must be left alone, as text and as bounds
+select id, symbol, "interval", (extract(epoch from lower(span)) / 60)::bigint, (extract(epoch from upper(span)) / 60)::bigint,
+       attempt, reason, kept::text,
+       array(select (extract(epoch from lower(part)) / 60)::bigint from unnest(kept) as part),
+       array(select (extract(epoch from upper(part)) / 60)::bigint from unnest(kept) as part)
+from lock_tasks(%(ids)s::bigint[]);
+
+-- kept_live: the same for imports that have no task, in their order
+select null, symbol, "interval", lo, hi, 1, '', kept::text,
+       array(select (extract(epoch from lower(part)) / 60)::bigint from unnest(kept) as part),
+       array(select (extract(epoch from upper(part)) / 60)::bigint from unnest(kept) as part)
+from unnest(%(symbols)s::text[], %(intervals)s::text[], %(los)s::bigint[], %(his)s::bigint[])
+    with ordinality as asked (symbol, "interval", lo, hi, n)
+cross join lateral (select
+    case "interval" when '1m' then kept_live(symbol, tstzrange(to_timestamp(lo * 60), to_timestamp(hi * 60))) else '{}' end as kept
+) as live
+order by n;
 
 -- hold_seal: keep the seal where it is until the transaction ends; a statement of its own, before late_below
 select hold_seal();
@@ -63,6 +91,28 @@ on conflict do nothing;
 insert into late_range (symbol, span)
 select symbol, tstzrange(lo, hi)
 from unnest(%(symbols)s::text[], %(los)s::timestamptz[], %(his)s::timestamptz[]) as late (symbol, lo, hi);
+
+-- cut: take minutes, counted from 1970, out of live coverage
+select cut(
+    %(symbols)s::text[], array(select to_timestamp(n * 60) from unnest(%(minutes)s::bigint[]) with ordinality as m (n, i) order by i)
+);
+
+-- land_session: what a live session sent, and its marks
+select land_session(%(session)s, %(topic)s, %(partition)s, %(topic_id)s, %(marks)s::jsonb, %(rest)s);
+
+-- land_import: what the bars of a record prove; bars and refused are minutes counted from 1970
+select land_import(
+    %(task)s, %(attempt)s, %(symbol)s, %(interval)s, %(source)s, tstzrange(%(lo)s, %(hi)s),
+    array(select to_timestamp(n * 60) from unnest(%(bars)s::bigint[]) as n), %(kept)s::tstzmultirange,
+    array(select to_timestamp(n * 60) from unnest(%(refused)s::bigint[]) as n), %(final)s
+);
+
+-- land_coarse: hours or days, in columns
+select land_coarse(
+    %(task)s, %(attempt)s, %(symbol)s, %(interval)s, %(source)s, tstzrange(%(lo)s, %(hi)s), %(buckets)s::timestamptz[],
+    %(opens)s::text[]::numeric[], %(highs)s::text[]::numeric[], %(lows)s::text[]::numeric[], %(closes)s::text[]::numeric[],
+    %(volumes)s::text[]::numeric[], %(quotes)s::text[]::numeric[], %(counts)s::bigint[], %(final)s
+);
 
 -- advance_positions: move positions on, each only from where this batch began
 update ingest_offset as held

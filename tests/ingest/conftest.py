@@ -21,7 +21,8 @@ from psycopg.rows import dict_row
 
 from barwright import sql
 from barwright.ingest import consume, kafka
-from barwright.ingest.batch import Batch, Chunk, Claim
+from barwright.ingest.batch import Batch
+from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.store import Clock, Store
 from barwright.ingest.ticks import Window
 from barwright.settings import Settings

@@ -11,8 +11,9 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
 from barwright import sql
-from barwright.ingest.batch import Claim
-from barwright.ingest.store import FencedError, Store
+from barwright.ingest.claims import Claim
+from barwright.ingest.landing import FencedError, Landing
+from barwright.ingest.store import Store
 from tests.ingest.conftest import World, batch_of, claim_of, eventually
 from tests.ingest.messages import trade
 
@@ -143,13 +144,14 @@ def test_fencing_waits_for_an_open_transaction_and_reads_its_position(stores: li
     first = claim_of(old)
     batch = batch_of(old, first, trade(1))
     old._prepare(batch)
-    old._open(batch)
+    landing = Landing(old.connection, batch, -1)
+    landing.open()
     claimed: list[Claim] = []
     thread = threading.Thread(target=lambda: claimed.append(claim_of(new, 1)))
     thread.start()
     time.sleep(0.2)
     assert not claimed
-    old._send(sql.queries("ingest")["copy_trades"], batch.trades)
-    old._close(batch, batch.minutes(), [])
+    landing.send(sql.queries("ingest")["copy_trades"], batch.trades)
+    landing.close()
     thread.join(5)
     assert claimed[0].next == 1

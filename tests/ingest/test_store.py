@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barwright import sql
-from barwright.ingest.batch import GAP, late_ranges
+from barwright.ingest.landing import Landing
+from barwright.ingest.late import GAP, late_ranges
 from barwright.ingest.store import Store
 from tests.ingest.conftest import batch_of, claim_of
 from tests.ingest.messages import bar, trade
@@ -107,7 +108,7 @@ def test_late_ranges_hold_every_late_minute_and_end_at_one(minutes: dict[str, se
 def test_the_seal_waits_for_an_open_batch_and_a_batch_below_it_does_not_hold_it(store: Store) -> None:
     land(store, trade(1))
     batch = batch_of(store, store.__dict__["claim"], trade(2))
-    store._open(batch)
+    Landing(store.connection, batch, store._seal).open()
     with sql.connect(store.connection.info.dsn, password=store.connection.info.password) as other:
         other.execute("set lock_timeout = '200ms'")
         other.execute("select move_seal(now())")
@@ -115,7 +116,7 @@ def test_the_seal_waits_for_an_open_batch_and_a_batch_below_it_does_not_hold_it(
     (now,) = rows(store, "select now()")[0]
     batch = batch_of(store, store.__dict__["claim"], trade(2, ts=now.isoformat()))
     store._prepare(batch)
-    store._open(batch)
+    Landing(store.connection, batch, store._seal).open()
     moved = threading.Event()
 
     def seal() -> None:

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from barwright.ingest import ticks
-from barwright.ingest.batch import Batch, Chunk, Claim
+from barwright.ingest.batch import Batch
+from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.ticks import (
     PLAIN_TRADE,
     RefusedError,

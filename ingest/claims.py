@@ -1,0 +1,71 @@
+"""What a batch is made of: holds on partitions, consecutive records of one, and what became no row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from barwright.ingest.decode import Decoder, native
+from barwright.ingest.states import Topic
+
+
+@dataclass(eq=False)
+class Claim:
+    """This process's hold on a partition from one assignment to its end.
+
+    `generation` fences it in the database; `next` is the offset to be read next; `lost` says that what is still in hand
+    must be dropped. `slow_until` is the monotonic time up to which its batches take the slow path. `state` is the state
+    machine of a topic with history.
+    """
+
+    topic: str
+    partition: int
+    topic_id: UUID
+    generation: int
+    next: int
+    decoder: Decoder = native
+    state: Topic | None = None
+    lost: bool = False
+    landed: int = 0
+    slow_until: float = 0.0
+
+    def lose(self) -> None:
+        """It is no longer ours."""
+        self.lost = True
+        if self.state:
+            self.state.leave()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive records (offset, value) of one claim: `begin` is where the one before ended."""
+
+    claim: Claim
+    begin: int
+    records: Sequence[tuple[int, bytes | None]]
+
+    @property
+    def end(self) -> int:
+        """The offset after the last record."""
+        return self.records[-1][0] + 1
+
+
+@dataclass(frozen=True)
+class Letter:
+    """An item that became no row."""
+
+    claim: Claim
+    offset: int
+    item: int
+    reason: str
+    raw: bytes
+
+
+@dataclass
+class Span:
+    """How far a batch carries one claim: positions from `begin` to `end`, and the rows found between."""
+
+    begin: int
+    end: int
+    rows: int = 0
