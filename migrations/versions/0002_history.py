@@ -27,7 +27,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Back to ticks and bars alone."""
-    if _engine() == "timescaledb":
-        run("timescaledb/history_undo.sql", "common/history_undo.sql", "common/calendar.sql")
-    else:
-        run("common/history_undo.sql")
+    engine = _engine()
+    run(f"{engine}/history_undo.sql", "common/history_undo.sql")
+    if engine == "timescaledb":
+        run("common/calendar.sql")

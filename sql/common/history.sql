@@ -12,7 +12,7 @@ alter table symbols
 
 -- One connection's vouching for its symbols on one partition of the live topic: its marks are numbered and count the
 -- trades sent since the one before. `covered` grows while number and count agree with what has landed; `pending` are
--- the trades that have landed since the last mark.
+-- the trades that have landed since the last mark; `doubted_until` is up to where trades that were lost may reach.
 create table live_session (
     session text not null,
     topic text not null,
@@ -22,6 +22,7 @@ create table live_session (
     symbols text[] not null default '{}',
     covered tstzmultirange not null default '{}',
     until timestamptz,
+    doubted_until timestamptz,
     n bigint not null default 0,
     pending bigint not null default 0,
     seen_at timestamptz not null default now(),

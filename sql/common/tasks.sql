@@ -69,6 +69,8 @@ begin
     if not found then
         return false;
     end if;
+    -- Tasks before the seal and the rows, as ingest locks them: what is landing for one lands before, or is dropped.
+    delete from backfill_task where symbol = the_symbol;
     perform hold_seal();
     insert into late_range (symbol, span)
     select the_symbol, unnest(range_agg(tstzrange(bucket, bucket + interval '1 day')))
@@ -78,7 +80,6 @@ begin
     delete from settled_day where symbol = the_symbol;
     delete from imported_span where symbol = the_symbol;
     delete from uncovered where symbol = the_symbol;
-    delete from backfill_task where symbol = the_symbol;
     update live_session set symbols = array_remove(symbols, the_symbol) where symbols @> array[the_symbol];
     perform renew_epoch();
     return true;
