@@ -9,6 +9,7 @@ from litestar.response.base import ASGIResponse
 
 from barwright.api.bars import Answer
 from barwright.api.blocks import Block
+from barwright.api.coverage import Summary
 
 MOST_BYTES = 64 * 2**20  # of ready answers
 JSON = "application/json"
@@ -16,17 +17,17 @@ JSON = "application/json"
 
 @dataclass(slots=True)
 class Ready:
-    """An answer with its response, good while its blocks are alive and tracked and until a monotonic time."""
+    """An answer with its response, good while what it rests on is alive and tracked and until a monotonic time."""
 
     response: ASGIResponse
     etag: str
-    blocks: tuple[Block, ...]
+    rests: tuple[Block | Summary, ...]
     until: float
     size: int
 
     def good(self) -> bool:
         """Whether it may still be sent."""
-        return time.monotonic() < self.until and all(block.alive and block.tracked for block in self.blocks)
+        return time.monotonic() < self.until and all(part.alive and part.tracked for part in self.rests)
 
 
 class Answers:
@@ -50,9 +51,9 @@ class Answers:
 
     def put(self, query_string: bytes, answer: Answer) -> Ready:
         """Make an answer ready, and keep it where that is worth it."""
-        blocks, until = answer.blocks or (), time.monotonic() + answer.lasts
-        ready = Ready(respond(answer), answer.etag, blocks, until, len(answer.body) + 500)
-        if answer.blocks is not None and ready.good():
+        rests, until = answer.rests or (), time.monotonic() + answer.lasts
+        ready = Ready(respond(answer), answer.etag, rests, until, len(answer.body) + 500)
+        if answer.rests is not None and ready.good():
             if query_string in self.ready:
                 self._drop(query_string)
             self.ready[query_string] = ready

@@ -13,6 +13,7 @@ from barwright.api.docs import Page
 from barwright.api.documentation import DESCRIPTION
 from barwright.api.errors import ApiError
 from barwright.api.health import health_routes
+from barwright.api.history import history_routes
 from barwright.api.reading import bars_routes
 from barwright.api.services import Services
 from barwright.api.symbols import symbols_routes
@@ -26,7 +27,12 @@ def create_app(settings: Settings) -> Litestar:
     """The API of one process."""
     services = Services(settings)
     app = Litestar(
-        route_handlers=[*bars_routes(services), *symbols_routes(services), *health_routes(services)],
+        route_handlers=[
+            *bars_routes(services),
+            *symbols_routes(services),
+            *history_routes(services),
+            *health_routes(services),
+        ],
         exception_handlers={ApiError: _ours, HTTPException: _http, Exception: _bug},
         lifespan=[services.lifespan],
         logging_config=None,

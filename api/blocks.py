@@ -27,6 +27,7 @@ class Block:
     """Bars whose buckets start in [lo, hi) seconds.
 
     `alive` ends when a revision changes one of them; only while the store has the block (`tracked`) does that happen.
+    What is known of an open block (not `closed`) is as of its snapshot, asked for at the monotonic time `asked`.
     """
 
     series: Series
@@ -38,6 +39,7 @@ class Block:
     closed: bool = True
     alive: bool = True
     tracked: bool = False
+    asked: float = 0.0
     tag: bytes = b""
 
     def __post_init__(self) -> None:

@@ -42,8 +42,9 @@ class Cover:
         """Whether anything is kept anywhere; reading whole pages would be in vain otherwise."""
         return self.store.capacity > 0 or self.shared.breaker.closed
 
-    async def blocks(self, interval: Interval, symbol: str, lo: int, hi: int) -> list[Block]:
-        """Blocks that hold all bars of [lo, hi) between them. ApiError 404, 503."""
+    async def blocks(self, interval: Interval, symbol: str, lo: int, hi: int, since: float = 0.0) -> list[Block]:
+        """Blocks that hold all bars of [lo, hi) between them, none that is open out of memory if it was asked for
+        before the monotonic time `since`. ApiError 404, 503."""
         assert self.follower.look is not None
         series = symbol, interval.name
         edge = page_span(interval, page(interval, closed_before(interval, self.follower.look)))[0]
@@ -57,14 +58,14 @@ class Cover:
             else:
                 wanted.append(number)
         if hi > edge:
-            tail, complete = self._tail(series, edge, hi)
+            tail, complete = self._tail(series, edge, hi, since)
             have += tail
             wanted += [] if complete else [TAIL]
         for flight in self._flights(interval, series, wanted, edge):
             have += await asyncio.shield(flight)
         return have
 
-    def _tail(self, series: Series, edge: int, hi: int) -> tuple[list[Block], bool]:
+    def _tail(self, series: Series, edge: int, hi: int, since: float) -> tuple[list[Block], bool]:
         """What memory holds of the bars after the last whole page, and whether that reaches up to `hi`."""
         part = self.store.get(series, edge)
         end = part.hi if part else edge
@@ -72,7 +73,7 @@ class Cover:
         if end >= hi:
             return have, True
         block, until = self.open.get(series, (None, 0.0))
-        if block is not None and block.lo == end and time.monotonic() < until:
+        if block is not None and block.lo == end and block.asked >= since and time.monotonic() < until:
             return [*have, block], True
         return have, False
 
@@ -129,6 +130,8 @@ class Cover:
             blocks += made
         if TAIL in items:
             blocks += split(series, interval, tail, LAST, rows.pop(), watermark)
+        for block in blocks:
+            block.asked = asked
         return self._keep(interval, blocks, seen)
 
     async def _page_rows(

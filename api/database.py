@@ -110,7 +110,13 @@ def translated(error: psycopg.Error) -> Exception:
     match error:
         case errors.QueryCanceled():
             return unavailable("The database took too long.", "database_slow", "Ask for a shorter span, or try again.")
-        case errors.UndefinedTable() | errors.UndefinedFunction() | errors.InvalidSchemaName():
+        case errors.LockNotAvailable():
+            return unavailable("The symbol is being worked on.", "busy")
+        case errors.ReadOnlySqlTransaction():
+            return unavailable("The database takes no writes.", "database_read_only", "Is it a standby?")
+        case (
+            errors.UndefinedTable() | errors.UndefinedColumn() | errors.UndefinedFunction() | errors.InvalidSchemaName()
+        ):
             return unavailable("The database is not migrated.", "database_not_migrated", "Run `barwright migrate`.")
         case errors.FeatureNotSupported() if "cached plan" in str(error):
             return unavailable("The database was just migrated.")

@@ -12,6 +12,7 @@ _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem 
 :root{color-scheme:light dark}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #8884;
 vertical-align:top}pre{overflow:auto;padding:.6rem;background:#8881}h2{margin-top:2.5rem}code{font-size:.95em}"""
+METHODS = ("get", "put", "delete")
 
 
 class Page(OpenAPIRenderPlugin):
@@ -21,7 +22,7 @@ class Page(OpenAPIRenderPlugin):
         """The page."""
         info = openapi_schema["info"]
         paths = sorted(openapi_schema["paths"].items())
-        parts = [_operation(path, item["get"]) for path, item in paths if "get" in item]
+        parts = [_operation(method, path, item[method]) for path, item in paths for method in METHODS if method in item]
         title = escape(f"{info['title']} {info['version']}")
         return (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
@@ -31,7 +32,7 @@ class Page(OpenAPIRenderPlugin):
         ).encode()
 
 
-def _operation(path: str, operation: dict[str, Any]) -> str:
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     parameters = operation.get("parameters", [])
     rows = "".join(
         f"<tr><td><code>{escape(p['name'])}</code>{' *' if p.get('required') else ''}<td>{_text(p['description'])}"
@@ -44,9 +45,12 @@ def _operation(path: str, operation: dict[str, Any]) -> str:
         url = url.replace(f"{{{p['name']}}}", str(_example(p)))
     content = operation["responses"]["200"].get("content", {}).get("application/json", {})
     body = escape(json.dumps(_example(content), indent=1, ensure_ascii=False))
+    sent = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    curl = "curl" if method == "get" else f"curl -X {method.upper()}"
+    data = f" -d '{escape(json.dumps(_example(sent)), quote=False)}'" if sent else ""
     return (
-        f"<h2><code>GET {escape(path)}</code></h2><p>{_text(operation.get('description', ''))}</p>{table}"
-        f"<pre>curl '{escape(url)}'\n\n{body}</pre>"
+        f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{_text(operation.get('description', ''))}</p>{table}"
+        f"<pre>{curl} '{escape(url)}'{data}\n\n{body}</pre>"
     )
 
 

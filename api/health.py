@@ -7,10 +7,13 @@ from litestar.handlers import HTTPRouteHandler
 
 from barwright import __version__
 from barwright.api.database import Q
-from barwright.api.documentation import LiveOperation, ReadyOperation, StatusOperation
 from barwright.api.errors import ApiError
+from barwright.api.operations import LiveOperation, ReadyOperation, StatusOperation
 from barwright.api.params import single
 from barwright.api.services import Services
+from barwright.api.writer import Q as HISTORY
+
+ACTOR = ("role", "instance", "machine", "subject", "state", "error", "at")
 
 
 def health_routes(services: Services) -> list[HTTPRouteHandler]:
@@ -39,15 +42,23 @@ def health_routes(services: Services) -> list[HTTPRouteHandler]:
 
     @get("/v1/status", operation_class=StatusOperation)
     async def status(request: Request[Any, Any, Any]) -> dict[str, Any]:
-        """The engine, the state of the database, and how far each level is sealed and rolled up."""
+        """The engine, the state of the database, how far each level is sealed and rolled up, what is missing and asked
+        for, what the auditor has looked at and found, and what the state machines of all roles are doing."""
         single(request.scope["query_string"], ())
         async with services.database.snapshot() as snapshot:
-            [state], levels = await snapshot.fetch_all((Q["status"], {}), (Q["levels"], {}), last=True)
+            [state], levels, [counts], [audit], actors = await snapshot.fetch_all(
+                (Q["status"], {}), (Q["levels"], {}),
+                *((HISTORY[name], {}) for name in ("counts", "audited", "actors")), last=True,
+            )  # fmt: skip
+        gaps, open_, by_status = counts
         engine, epoch, rev, now, postgres, timescaledb = state
         return {
             "version": __version__, "engine": engine, "epoch": epoch, "rev": rev, "time": now,
             "postgresql": postgres, "timescaledb": timescaledb,
             "levels": {name: {"sealed": sealed, "watermark": watermark} for name, sealed, watermark in levels},
+            "gaps": gaps, "tasks": {"open": open_, "by_status": by_status},
+            "audit": dict(zip(("buckets", "findings", "at"), audit, strict=True)),
+            "actors": [dict(zip(ACTOR, row, strict=True)) for row in actors],
         }  # fmt: skip
 
     return [live, ready, status]

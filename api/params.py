@@ -12,9 +12,10 @@ from barwright.api.intervals import FIRST, Interval, interval
 from barwright.api.times import seconds
 
 LIMIT, MOST = 1000, 10_000
+MOST_WAIT = 30  # seconds
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,63}", re.ASCII)
 _CURSOR = re.compile(r"1:(asc|desc):(-?\d{1,12}):([^:]+):(.+)", re.ASCII)
-BARS = ("symbol", "interval", "start", "end", "limit", "cursor", "order", "format")
+BARS = ("symbol", "interval", "start", "end", "limit", "cursor", "order", "format", "wait")
 LATEST = ("symbol", "interval")
 MOST_SYMBOLS = 500
 
@@ -24,6 +25,7 @@ class BarsQuery:
     """One request for bars: bucket starts in [lo, hi) seconds; `hi` None is now, `limit` None is no limit (CSV only).
 
     `newest`: no start was given, so it is the last `limit` bars that count, whatever the order of the answer.
+    `wait`: the seconds to wait for what is missing.
     """
 
     symbol: str
@@ -34,6 +36,7 @@ class BarsQuery:
     order: Literal["asc", "desc"]
     format: Literal["json", "csv"]
     newest: bool
+    wait: float = 0.0
 
     @property
     def backwards(self) -> bool:
@@ -85,7 +88,7 @@ def bars_query(query_string: bytes) -> BarsQuery:
         symbol=symbol(given["symbol"]), interval=interval(given["interval"]),
         lo=FIRST if start is None else start, hi=end, limit=_limit(given, None if format == "csv" else LIMIT),
         order=cast('Literal["asc", "desc"]', _choice(given, "order", ("asc", "desc"))), format=format,
-        newest=start is None and (format == "json" or "limit" in given),
+        newest=start is None and (format == "json" or "limit" in given), wait=_wait(given, format),
     )  # fmt: skip
     return _continued(query, given["cursor"]) if "cursor" in given else query
 
@@ -110,6 +113,29 @@ def latest_query(query_string: bytes) -> tuple[list[str], Interval]:
     return symbols, interval("1m" if asked is None else asked)
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A request for a list: of one symbol or of all, at most `limit` entries; `all`: ended ones too."""
+
+    symbol: str | None
+    limit: int
+    all: bool
+
+
+def listing(query_string: bytes, known: Sequence[str]) -> Listing:
+    """The request for a list in a query string; ApiError 400."""
+    given = single(query_string, known)
+    limit = _limit(given, LIMIT)
+    assert limit is not None
+    only = symbol(given["symbol"]) if "symbol" in given else None
+    return Listing(only, limit, _choice(given, "all", ("false", "true")) == "true")
+
+
+def purging(query_string: bytes) -> bool:
+    """Whether the data are to go too; ApiError 400."""
+    return _choice(single(query_string, ("purge",)), "purge", ("false", "true")) == "true"
+
+
 def _choice(given: dict[str, str], name: str, allowed: tuple[str, ...]) -> str:
     """One of a few words; the first is the default."""
     value = given.get(name, allowed[0])
@@ -126,6 +152,19 @@ def _limit(given: dict[str, str], default: int | None) -> int | None:
         raise bad("limit", text, f"limit={text!r:.40} is not from 1 to {MOST}.", {"minimum": 1, "maximum": MOST},
                   "Page with next_cursor, or use format=csv, which takes any number.")  # fmt: skip
     return int(text)
+
+
+def _wait(given: dict[str, str], format: str) -> float:
+    """The seconds a request waits, 0 without `wait`."""
+    text = given.get("wait")
+    if text is None:
+        return 0.0
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", text, re.ASCII) or not 0 < float(text) <= MOST_WAIT:
+        raise bad("wait", text, f"wait={text!r:.40} is not above 0 and up to {MOST_WAIT}.",
+                  {"exclusive_minimum": 0, "maximum": MOST_WAIT}, "Seconds.")  # fmt: skip
+    if format == "csv":
+        raise bad("wait", text, "wait goes with format=json only.", hint="Wait with limit=1, then ask for the CSV.")
+    return float(text)
 
 
 def make_cursor(query: BarsQuery, bucket: int) -> str:

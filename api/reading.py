@@ -6,10 +6,10 @@ from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
-from barwright.api.answers import Answers, not_modified, unchanged
-from barwright.api.documentation import BarsOperation, LatestOperation
+from barwright.api.answers import Answers, not_modified, respond, unchanged
 from barwright.api.latest import latest
-from barwright.api.params import bars_query, latest_query
+from barwright.api.operations import BarsOperation, LatestOperation
+from barwright.api.params import BarsQuery, bars_query, latest_query
 from barwright.api.services import Services
 from barwright.api.table import stream
 
@@ -27,6 +27,8 @@ def bars_routes(services: Services) -> list[HTTPRouteHandler]:
             query = bars_query(query_string)
             if query.format == "csv":
                 return await stream(services.bars, query)
+            if query.wait:
+                return await _waited(request, query)
             ready = answers.put(query_string, await services.bars.read(query))
         if unchanged(request.scope["headers"], ready.etag):
             return not_modified(ready.etag)
@@ -42,5 +44,19 @@ def bars_routes(services: Services) -> list[HTTPRouteHandler]:
         if unchanged(request.scope["headers"], ready.etag):
             return not_modified(ready.etag)
         return ready.response
+
+    async def _waited(request: Request[Any, Any, Any], query: BarsQuery) -> ASGIResponse:
+        """The answer to a request that waits; nobody takes it where the client has gone."""
+
+        async def gone() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+
+        answer = await services.waiting.read(query, gone)
+        if answer is None:
+            return ASGIResponse(status_code=204)
+        if unchanged(request.scope["headers"], answer.etag):
+            return not_modified(answer.etag)
+        return respond(answer)
 
     return [bars, latest_bars]

@@ -8,10 +8,13 @@ from litestar import Litestar
 
 from barwright.api.bars import Bars
 from barwright.api.cover import Cover
-from barwright.api.database import Database
+from barwright.api.coverages import Coverages
+from barwright.api.database import Change, Database
 from barwright.api.follower import Follower
 from barwright.api.shared import Shared
 from barwright.api.store import Store
+from barwright.api.waiting import Waiting
+from barwright.api.writer import Writer
 from barwright.settings import Settings
 
 
@@ -21,15 +24,24 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database = Database(settings)
+        self.writer = Writer(settings)
         self.store = Store(settings.page_cache_bars)
         self.shared = Shared(settings)
-        self.follower = Follower(self.database, self.store.changed)
-        self.bars = Bars(self.database, self.follower, Cover(self.database, self.follower, self.store, self.shared))
+        self.follower = Follower(self.database, self._changed)
+        self.coverages = Coverages(self.database, self.follower)
+        cover = Cover(self.database, self.follower, self.store, self.shared)
+        self.bars = Bars(self.database, self.follower, cover, self.coverages)
+        self.waiting = Waiting(self.bars, self.coverages, self.writer)
+
+    def _changed(self, changes: list[Change] | None) -> None:
+        self.coverages.changed(changes)
+        self.store.changed(changes)
 
     @asynccontextmanager
     async def lifespan(self, _: Litestar) -> AsyncIterator[None]:
         """Connect, follow, and let go of everything at the end; starts also while the database is away."""
         await self.database.open()
+        await self.writer.open()
         following = asyncio.create_task(self.follower.run(), name="follower")
         try:
             yield
@@ -37,5 +49,7 @@ class Services:
             following.cancel()
             with suppress(asyncio.CancelledError):
                 await following
+            await self.waiting.close()
+            await self.writer.close()
             await self.database.close()
             await self.shared.close()

@@ -9,11 +9,12 @@ from dataclasses import replace
 
 from litestar.response.streaming import ASGIStreamingResponse
 
-from barwright.api.bars import Bars
+from barwright.api.bars import Bars, Found, answered
 from barwright.api.cover import closed_before
-from barwright.api.database import Look, Row
+from barwright.api.coverage import judge
 from barwright.api.encode import CSV_HEADER, rows
 from barwright.api.errors import ApiError
+from barwright.api.intervals import FIRST
 from barwright.api.params import MOST, BarsQuery
 
 STEP = 5000  # bars in a page
@@ -26,7 +27,8 @@ async def stream(bars: Bars, query: BarsQuery) -> ASGIStreamingResponse:
     if query.newest and query.order == "asc":
         query = await _from_newest(bars, query)
     first = await _page(bars, query)
-    headers = {"cache-control": "no-cache"}
+    complete = {True: "true", False: "false", None: "null"}[_complete(query, first)]
+    headers = {"cache-control": "no-cache", "x-barwright-complete": complete}
     return ASGIStreamingResponse(iterator=_pages(bars, query, first), media_type="text/csv", headers=headers)
 
 
@@ -34,25 +36,39 @@ async def _from_newest(bars: Bars, query: BarsQuery) -> BarsQuery:
     """The same bars counted from where they begin: the newest `limit` are found backwards, sent forwards."""
     left = query
     while left.limit:
-        found, _ = await bars.direct(replace(left, limit=min(left.limit, MOST)))
-        found = found[: min(left.limit, MOST)]
+        found = (await bars.direct(replace(left, limit=min(left.limit, MOST)))).rows[: min(left.limit, MOST)]
         if not found:
             break
         left = replace(left, hi=found[-1][0], limit=left.limit - len(found))
     return replace(query, lo=query.lo if left.limit else left.hi or query.lo, newest=False)
 
 
-async def _page(bars: Bars, query: BarsQuery) -> tuple[list[Row], Look]:
+async def _page(bars: Bars, query: BarsQuery) -> Found:
     """The next bars and perhaps one more, from the end where the query begins."""
     return await bars.direct(replace(query, limit=min(STEP, query.limit or STEP)))
 
 
-async def _pages(bars: Bars, query: BarsQuery, page: tuple[list[Row], Look]) -> AsyncIterator[bytes]:
+def _complete(query: BarsQuery, first: Found) -> bool | None:
+    """Whether the span is complete as the first page's snapshot knows it. Where the answer will end inside the span is
+    not known before it has been read: then only a span that is complete as a whole is."""
+    size = min(STEP, query.limit or STEP)
+    found, more = first.rows[:size], len(first.rows) > size
+    ends = (found[0][0], found[-1][0]) if found else None
+    cut = more and query.limit == size
+    assert query.hi is not None
+    lo, hi = answered(query, cut, ends) if cut or not more else (query.lo, query.hi)
+    if lo == FIRST and ends and (query.order == "asc" or not more):
+        lo = min(ends)  # without a start, it begins with the first bar there is
+    complete = judge(first.known, query.interval, lo, hi, first.look.clock).complete
+    return complete if cut or not more or query.limit is None else complete or None
+
+
+async def _pages(bars: Bars, query: BarsQuery, page: Found) -> AsyncIterator[bytes]:
     yield CSV_HEADER
     while True:
-        found, news = page
+        found = page.rows
         size = min(STEP, query.limit or STEP)
-        lines = rows(found[:size], closed_before(query.interval, news), "csv")
+        lines = rows(found[:size], closed_before(query.interval, page.look), "csv")
         yield b"".join(lines)
         if len(found) <= size or query.limit == size:
             return
@@ -62,7 +78,7 @@ async def _pages(bars: Bars, query: BarsQuery, page: tuple[list[Row], Look]) -> 
         page = await _patient(bars, query)
 
 
-async def _patient(bars: Bars, query: BarsQuery) -> tuple[list[Row], Look]:
+async def _patient(bars: Bars, query: BarsQuery) -> Found:
     """A page, waiting for a database that is away: what was sent cannot be taken back."""
     for _ in range(PATIENCE):
         try:

@@ -21,7 +21,6 @@ from barwright.embedded.ports import free_port
 from barwright.settings import Settings
 from tests import services
 from tests.services import Server
-from tests.sql import market
 from tests.sql.market import Market
 
 
@@ -106,17 +105,17 @@ def connection(dsn: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture(scope="module")
-def eras(monkeypatch_module: pytest.MonkeyPatch) -> None:
+def eras() -> Iterator[int]:
     """Markets of this module's database lie in the past, where `now` is after them: 160 of them fit."""
-    monkeypatch_module.setattr(market, "_era", count(1700, 2))
+    return count(1700, 2)
 
 
 @pytest.fixture
-def new(connection: psycopg.Connection[Any], eras: None) -> Callable[..., Market]:
+def new(connection: psycopg.Connection[Any], eras: Iterator[int]) -> Callable[..., Market]:
     """Makes markets whose symbol is registered, each in years of its own."""
 
     def make(symbol: str = "", **options: Any) -> Market:
-        made = Market(connection, symbol, **options)
+        made = Market(connection, symbol, era=eras, **options)
         connection.execute("insert into symbols (symbol) values (%s) on conflict do nothing", (made.symbol,))
         return made
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.api.conftest import Api, eventually
-from tests.api.truth import FIELDS, check, expected, pages, text
+from tests.api.truth import FIELDS, UNKNOWN, check, expected, pages, text
 from tests.sql.market import INTERVALS, Market
 from tests.sql.test_bars import play, steps
 
@@ -60,7 +60,7 @@ def test_the_shape_of_an_answer(api: Api, new: New) -> None:
     assert answer.text == (
         f'{{"symbol":"EUR/USD:spot","interval":"1m","bars":[{{"bucket":"{m.year}-03-01T00:00:00Z","open":100.5,'
         '"high":100.5,"low":100,"close":100,"volume":5,"quote_volume":501,"vwap":100.2,"trades":2,"buy_volume":2,'
-        '"imported":false,"closed":true}],"next_cursor":null}'
+        f'"imported":false,"closed":true}}],"next_cursor":null,{UNKNOWN}}}'
     )
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-cache"
@@ -245,7 +245,8 @@ def test_symbols(api: Api, new: New, connection: psycopg.Connection[Any]) -> Non
                        (m.symbol,))  # fmt: skip
     one = api.json(f"/v1/symbols/{m.symbol}")
     assert one == api.json("/v1/symbols/" + m.symbol.replace("/", "%2F").replace(":", "%3A").replace("+", "%2B"))
-    assert one in api.json("/v1/symbols")["symbols"]
+    listed = next(symbol for symbol in api.json("/v1/symbols")["symbols"] if symbol["symbol"] == m.symbol)
+    assert listed == {name: one[name] for name in listed}
     assert {name: one[name] for name in ("symbol", "source", "base", "live", "history_start", "newest")} == {
         "symbol": m.symbol, "source": None, "base": "A", "live": True, "history_start": "2020-01-01T00:00:00Z",
         "newest": f"{m.year}-03-01T00:07:00Z",
@@ -262,20 +263,40 @@ def test_status_health_and_schema(api: Api) -> None:
     assert ready["checks"] == {"database": "up", "migration": "up", "redis": "up"}
     schema = json.loads(api.get("/schema/openapi.json").text)
     assert schema["openapi"].startswith("3.1")
-    for item in schema["paths"].values():
-        assert all(parameter["examples"] and parameter["description"] for parameter in item["get"]["parameters"])
-        assert all("content" in answer or status == "304" for status, answer in item["get"]["responses"].items())
+    for operation in (operation for item in schema["paths"].values() for operation in item.values()):
+        assert all(parameter["examples"] and parameter["description"] for parameter in operation["parameters"])
+        assert all("content" in answer or status in ("204", "304") for status, answer in operation["responses"].items())
     page = api.get("/schema")
     assert page.status_code == 200
     assert "/v1/bars/latest" in page.text
+    assert "PUT /v1/symbols/{name}" in page.text
     assert "http" not in page.text.replace("http-equiv", "")  # nothing from other hosts
 
 
 def test_the_first_examples_of_the_schema_are_answered(api: Api, new: New) -> None:
     for symbol in ("BTCUSD", "ETHUSD", "EUR/USD"):
         new(symbol)
-    for path, item in json.loads(api.get("/schema/openapi.json").text)["paths"].items():
-        values = {p["name"]: next(iter(p["examples"].values()))["value"] for p in item["get"]["parameters"]}
-        url = path.format(**values)
-        params = {n: v for n, v in values.items() if f"{{{n}}}" not in path and n not in ("cursor", "order")}
-        assert api.get(url, **params).status_code == 200, path
+    paths = json.loads(api.get("/schema/openapi.json").text)["paths"]
+    for method in ("get", "put", "delete"):
+        for path, operation in ((path, item[method]) for path, item in paths.items() if method in item):
+            values = {p["name"]: next(iter(p["examples"].values()))["value"] for p in operation["parameters"]}
+            left_out = {"cursor", "order", "wait"}
+            params = {n: v for n, v in values.items() if f"{{{n}}}" not in path and n not in left_out}
+            sent = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("examples", {})
+            body = next(iter(sent.values()))["value"] if sent else None
+            answer = api.client.request(method, path.format(**values), params=params, json=body)
+            assert answer.status_code == (204 if method == "delete" else 200), (method, path, answer.text)
+            if method == "get":
+                assert names(example(operation)) <= names(answer.json()), path
+
+
+def example(operation: dict[str, Any]) -> Any:
+    """The documented answer."""
+    return next(iter(operation["responses"]["200"]["content"]["application/json"]["examples"].values()))["value"]
+
+
+def names(value: Any, within: str = "") -> set[str]:
+    """The names in an answer, down to its lists: those may be empty. What is null in an example is left out of it."""
+    if not isinstance(value, dict) or within in ("by_status", "levels", "covered"):
+        return set()
+    return {f"{within}.{name}" for name in value} | {deep for n, part in value.items() for deep in names(part, n)}

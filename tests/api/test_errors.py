@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from barwright.api.params import BARS
 from tests.api.conftest import Api
+from tests.api.truth import UNKNOWN
 
 GOOD = {"symbol": "KNOWN", "interval": "1m"}
-PATHS = ["/v1/bars", "/v1/bars/latest", "/v1/symbols", "/v1/symbols/KNOWN", "/v1/status", "/health/live",
-         "/health/ready"]  # fmt: skip
+PATHS = ["/v1/bars", "/v1/bars/latest", "/v1/symbols", "/v1/symbols/KNOWN", "/v1/status", "/v1/gaps",
+         "/v1/backfills", "/health/live", "/health/ready"]  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,7 +48,10 @@ def error(answer: httpx.Response, status: int) -> dict[str, Any]:
         ({"start": "2019-01-02", "end": "2019-01-01"}, "end"), ({"limit": "0"}, "limit"), ({"limit": "10001"}, "limit"),
         ({"limit": "-1"}, "limit"), ({"limit": "1.5"}, "limit"), ({"limit": ""}, "limit"), ({"limit": "٣"}, "limit"),
         ({"order": "up"}, "order"), ({"format": "xml"}, "format"), ({"cursor": "abc"}, "cursor"),
-        ({"cursor": ""}, "cursor"), ({"cursor": "ä"}, "cursor"), ({"limits": "5"}, "limits"),
+        ({"wait": "0"}, "wait"), ({"wait": "31"}, "wait"), ({"wait": "-1"}, "wait"), ({"wait": "x"}, "wait"),
+        ({"wait": "5"}, "wait"),
+        ({"wait": "5", "format": "csv"}, "wait"), ({"cursor": ""}, "cursor"),
+        ({"cursor": "ä"}, "cursor"), ({"limits": "5"}, "limits"),
     ],
 )  # fmt: skip
 def test_bad_values(api: Api, params: dict[str, str], parameter: str) -> None:
@@ -62,8 +66,8 @@ def test_hints(api: Api) -> None:
     assert error(api.client.get("/v1/bars?symbol=KNOWN&symbol=B&interval=1m"), 400)["details"]["parameter"] == "symbol"
     assert error(api.get("/v1/bars", symbol="KNOWN"), 400)["details"]["parameter"] == "interval"
     assert error(api.client.get("/v1/bars?symbol=%FF&interval=1m"), 400)["code"] == "bad_query"
-    cursor = api.get("/v1/bars", **GOOD)
-    assert cursor.json() == {"symbol": "KNOWN", "interval": "1m", "bars": [], "next_cursor": None}
+    empty = api.get("/v1/bars", **GOOD)
+    assert empty.text == f'{{"symbol":"KNOWN","interval":"1m","bars":[],"next_cursor":null,{UNKNOWN}}}'
 
 
 def test_a_cursor_belongs_to_its_request(api: Api) -> None:
@@ -82,7 +86,7 @@ def test_an_unknown_symbol(api: Api, path: str, symbol: str) -> None:
         assert error(api.client.get(path + written), 404)["details"] == {"symbol": symbol}
 
 
-@pytest.mark.parametrize("path", PATHS[:5])
+@pytest.mark.parametrize("path", PATHS[:7])
 def test_an_unknown_parameter(api: Api, path: str) -> None:
     assert error(api.get(path, nonsense="1"), 400)["code"] in ("unknown_parameter",)
 
@@ -90,6 +94,8 @@ def test_an_unknown_parameter(api: Api, path: str) -> None:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_a_method_that_is_not_allowed(api: Api, path: str, method: str) -> None:
+    if path == "/v1/symbols/KNOWN" and method in ("PUT", "DELETE"):
+        pytest.skip("allowed")
     answer = api.client.request(method, path, content=b"x" * 100)
     assert error(answer, 405)["code"] == "method_not_allowed"
     assert "GET" in answer.headers["allow"]

@@ -12,6 +12,9 @@ from tests.sql.market import INTERVALS, Market
 FIELDS = ["bucket", "open", "high", "low", "close", "volume", "quote_volume", "vwap", "trades", "buy_volume",
           "imported", "closed"]  # fmt: skip
 
+# What is said of a symbol that nobody has registered: nothing.
+UNKNOWN = '"coverage":{"complete":null,"finest":null,"gaps":[],"more_gaps":0,"backfills":[],"more_backfills":0}'
+
 
 def text(ts: datetime) -> str:
     """As the API writes times."""
