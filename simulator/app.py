@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Litestar, Request, Response, WebSocket, delete, get, post, websocket
 from litestar.exceptions import WebSocketException
+from litestar.params import FromPath
 
 from barwright.errors import BarwrightError
 from barwright.settings import Settings
@@ -38,7 +39,7 @@ def create_app(settings: Settings, exchange: Exchange) -> Litestar:
 
 def _public(service: Service) -> list[Any]:
     @get("/data/v2/{path:str}")
-    async def rest(request: Req, path: str) -> Response[Any]:
+    async def rest(request: Req, path: FromPath[str]) -> Response[Any]:
         client = request.client.host if request.client else ""
         key = request.query_params.get("api_key")
         if not service.knows(key, request.headers.get("authorization")):

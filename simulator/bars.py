@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from barwright.simulator import buckets
-from barwright.simulator.market import Market, Orders
+from barwright.simulator.market import MINUTE, Market, Orders
 from barwright.simulator.noise import Ints
+from barwright.simulator.trades import so_far
 
 # Minutes computed at a time: 50,000 orders at most, whose columns stay in the processor's cache.
 _CHUNK: Final = 1024
@@ -52,9 +53,14 @@ def grouped(market: Market, start: int, end: int, width: int, until: int) -> Ite
 def of_minutes(market: Market, start: int, end: int, until: int | None = None) -> Bars:
     """The bars of the minutes [start, end)."""
     start = max(start, market.listed)
-    end = end if until is None else min(end, until // 60_000 + 1)
-    chunks = [_added(market.orders(at, min(at + _CHUNK, end), until)) for at in range(start, end, _CHUNK)]
+    end = end if until is None else min(end, until // MINUTE + 1)
+    chunks = [_added(_orders(market, at, min(at + _CHUNK, end), until)) for at in range(start, end, _CHUNK)]
     return Bars(*map(np.concatenate, zip(*chunks, strict=True))) if chunks else _NONE
+
+
+def _orders(market: Market, start: int, end: int, until: int | None) -> Orders:
+    orders = market.orders(start, end)
+    return orders if until is None or until >= end * MINUTE else so_far(orders, until)
 
 
 def combined(parts: Bars, group: Ints) -> Bars:

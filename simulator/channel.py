@@ -53,7 +53,8 @@ class Channel:
         for back in _BACK:
             start = max(end - back, self.market.listed)
             if start < end:
-                found = fills(self.market.orders(start, end, now, revised=False))[-REPLAYED:]
+                been = fills(self.market.orders(start, end, revised=False))
+                found = [trade for trade in been if trade.ms < now][-REPLAYED:]
             if len(found) == REPLAYED or start >= end:
                 break
         return found

@@ -2,7 +2,8 @@
 
 Trades are numbered without holes (CCSEQ) although every minute is computed by itself: how many trades there have been
 since 1970 is a function of time that only grows, `floor(rate * warp(minute))`, where the warp makes hours and minutes
-uneven. An order has one time, price and side and is filled by one or more trades, so bars cost by the order.
+uneven. An order has one price and side and is filled by one or more trades until the next order comes, so bars cost by
+the order.
 Prices and sizes are whole numbers of the market's smallest units.
 """
 
@@ -36,11 +37,13 @@ _HOUR: Final = 60 << 10  # minutes have 10 binary places in the warp, hours 16
 
 
 class Orders(NamedTuple):
-    """Orders in order of time: minute (since 1970), ms since 1970, ns within that, the fills and where they begin among
-    the market's trades, price, size (of all fills), whether bought, whether the vendor revised it since."""
+    """Orders in order of time: minute (since 1970), ms since 1970, ms it has until the next one may come, ns within the
+    ms, number of fills, number of the first, price, size of all fills, whether bought, the revision it comes from (0:
+    none), random bits."""
 
     minute: Ints
     ms: Ints
+    room: Ints
     ns: Ints
     fills: Ints
     first: Ints
@@ -76,8 +79,8 @@ class Market:
         """How many trades there were before each minute (as it was live); the first trade has the number 1."""
         return self._total(np.maximum(minutes, self.listed)) - self._origin
 
-    def orders(self, start: int, end: int, until: int | None = None, revised: bool = True) -> Orders:
-        """The orders of the minutes [start, end), those before `until` (ms) only; `revised`: as history shows them."""
+    def orders(self, start: int, end: int, revised: bool = True) -> Orders:
+        """The orders of the minutes [start, end); `revised`: as history shows them, else as they came live."""
         minutes = np.arange(start, end)
         bounds = self.before(np.arange(start, end + 1))
         counts, keys, revision = np.diff(bounds), hashes(self._key, minutes), np.zeros_like(minutes)
@@ -85,11 +88,7 @@ class Market:
             correction.apply(minutes, counts, keys, revision, self._key, self.listed)
         many = counts * (64 + field(keys, 0, 7)) >> 8
         many = np.minimum(np.minimum(1 + many, 16 + field(keys, 7, 5)), counts)
-        orders = self._laid_out(minutes, counts, many, keys, bounds, revision)
-        if until is None or until >= end * MINUTE:
-            return orders
-        kept = orders.ms < until
-        return Orders(*(column[kept] for column in orders))
+        return self._laid_out(minutes, counts, many, keys, bounds, revision)
 
     def _laid_out(self, minutes: Ints, counts: Ints, many: Ints, keys: Hashes, bounds: Ints, revision: Ints) -> Orders:
         """Each minute's orders, one in each of as many slots of the minute; their fills sum to the minute's count."""
@@ -102,14 +101,14 @@ class Market:
         fills = np.append(begin[1:], 0) - begin
         last = place == slots - 1
         fills[last] = (filled - begin)[last]
-        at = MINUTE * place // slots
-        at += (MINUTE * (place + 1) // slots - at) * field(bits, 8, 14) >> 14
+        at, end = MINUTE * place // slots, MINUTE * (place + 1) // slots
+        at += (end - at) * field(bits, 8, 14) >> 17
         ns = field(bits, 22, 20) * 900_000 >> 20 if self.odd else np.zeros_like(at)
         price, size = self._price_at(minutes, row, at, bits), self._size_of(fills, bits)
-        first = bounds[:-1][row] + begin
-        ms = minutes[row] * MINUTE + at
-        bought = field(bits, 63, 1)
-        return Orders(minutes[row], ms, ns, fills, first, price, size, bought, revision[row], bits.view(np.int64))
+        return Orders(
+            minutes[row], minutes[row] * MINUTE + at, end - at, ns, fills, bounds[:-1][row] + begin, price, size,
+            field(bits, 63, 1), revision[row], bits.view(np.int64),
+        )  # fmt: skip
 
     def _price_at(self, minutes: Ints, row: Ints, at: Ints, bits: Hashes) -> Ints:
         """Prices: a level that moves smoothly, and a spread around it by the side and by chance."""

@@ -8,12 +8,15 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from barwright.simulator.faults import Fault, Faults
 
 if TYPE_CHECKING:
     from barwright.simulator.channel import Channel, Listener
     from barwright.simulator.exchange import Exchange
 
+log = structlog.get_logger()
 STEP: Final = 0.02  # seconds
 _FAULTS: Final = ("lose", "repeat", "delay", "reorder")
 
@@ -31,7 +34,10 @@ class Pulse:
     async def run(self) -> None:
         """Beat for ever."""
         while True:
-            self.beat(int(time.time() * 1000))
+            try:
+                self.beat(int(time.time() * 1000))
+            except Exception:
+                log.exception("a beat failed")  # the next one must come nevertheless
             await asyncio.sleep(STEP)
 
     def beat(self, now: int) -> None:

@@ -36,7 +36,7 @@ class Service:
         self.pulse = Pulse(exchange, self.faults)
         self.sockets: set[Socket] = set()
         self._calls, self._opens = Calls(), Calls()
-        self._asked = 0
+        self._asked = self._opened = 0
         self._started = time.time()
 
     async def history(self, path: str, given: Mapping[str, str], client: str) -> Response[Any]:
@@ -48,7 +48,8 @@ class Service:
         if slow := hits.get("slow"):
             await asyncio.sleep(slow.held(self._asked))
         if fault := hits.get("error"):
-            return Response(_failure(fault.status), status_code=fault.status, media_type=_JSON)
+            wait = {"Retry-After": "1"} if fault.status in (429, 503) else {}
+            return Response(_failure(fault.status), status_code=fault.status, media_type=_JSON, headers=wait)
         if garbage := hits.get("garbage"):
             noise = random.Random(int(garbage.chance(self._asked) * 2**48)).randbytes(300)
             return Response(noise, status_code=200, media_type=_JSON)
@@ -69,7 +70,8 @@ class Service:
 
     async def stream(self, web: Web, client: str) -> None:
         """Talk on a socket until it ends."""
-        if self.faults.on("cut"):
+        self._opened += 1
+        if any(fault.hits(self._opened) for fault in self.faults.on("cut")):
             web.scope["state"]["cut"]()
             return
         await web.accept()

@@ -42,7 +42,7 @@ def trades(market: Market, start: int, end: int, revised: bool = True) -> Iterat
 
 
 def fills(orders: Orders) -> list[Trade]:
-    """Each order's fills, in order: of one price, side and time, with sizes that sum to the order's.
+    """Each order's fills, in order, of its price and side: some at one time, with sizes that sum to the order's.
 
     Of trades of one microsecond all but the last three digits of the number agree, since clients order by these three:
     from a round thousand on, the fills come a microsecond later.
@@ -51,10 +51,21 @@ def fills(orders: Orders) -> list[Trade]:
     row = np.repeat(np.arange(len(many)), many)
     place = np.arange(len(row)) - np.repeat(np.cumsum(many) - many, many)
     number = orders.first[row] + place
+    together = 1 + (orders.bits & 3)
+    times = (many + together - 1) // together
+    ms = orders.ms[row] + orders.room[row] * (place // together[row]) // times[row]
     ns = orders.ns[row] + (number // 1000 - orders.first[row] // 1000) * 1000
-    columns = (number, orders.ms[row], ns, orders.price[row], _sizes(orders, row, place),
-               orders.bought[row], orders.revision[row])  # fmt: skip
+    columns = (number, ms, ns, orders.price[row], _sizes(orders, row, place), orders.bought[row], orders.revision[row])
     return list(map(Trade, *(column.tolist() for column in columns)))
+
+
+def so_far(orders: Orders, until: int) -> Orders:
+    """What had been traded before a time (ms since 1970): of the last order perhaps not all fills."""
+    cut = Orders(*(column[orders.ms < until] for column in orders))
+    if len(cut.ms):
+        done = [trade.size for trade in fills(Orders(*(column[-1:] for column in cut))) if trade.ms < until]
+        cut.fills[-1], cut.size[-1] = len(done), sum(done)
+    return cut
 
 
 def _sizes(orders: Orders, row: Ints, place: Ints) -> Ints:
