@@ -34,7 +34,7 @@ class Running:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.environment = {
             **os.environ, "BARWRIGHT_HOME": str(home), "SIMULATOR_URL": self.url,
-            "BARWRIGHT_SIMULATOR_MARKET_RATE": "100", "BARWRIGHT_SIMULATOR_HEARTBEAT": "0.2", **environment,
+            "BARWRIGHT_SIMULATOR_MARKET_RATE": "100", "BARWRIGHT_SIMULATOR_HEARTBEAT": "0.1", **environment,
         }  # fmt: skip
         self.start()
 

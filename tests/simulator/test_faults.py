@@ -50,10 +50,10 @@ def test_a_cut_can_be_announced(faulty: Running) -> None:
 def test_silence_leaves_sockets_open_and_loses_what_happened(faulty: Running) -> None:
     with faulty.subscribed() as socket:
         before = hear_until(socket, lambda frames: len(traded(frames)) > 25)
-        faulty.fault("silent", seconds=1.2)
-        before += hear(socket, 0.3)  # what was on its way
-        assert hear(socket, 0.7) == []
-        after = hear_until(socket, lambda frames: len(traded(frames)) > 5) + hear(socket, 0.4)
+        faulty.fault("silent", seconds=0.8)
+        before += hear(socket, 0.2)  # what was on its way
+        assert hear(socket, 0.5) == []
+        after = hear_until(socket, lambda frames: len(traded(frames)) > 5) + hear(socket, 0.3)
         assert any(frame.get("TYPE") == "999" for frame in after)
     assert len(holes(numbers(before + after))) > 3
 
@@ -134,9 +134,9 @@ def test_what_is_held_back_is_released_with_the_faults(faulty: Running) -> None:
 
 
 def test_reordered_trades_are_all_there(faulty: Running) -> None:
-    faulty.fault("reorder", share=0.5, delay=0.3, seconds=1)
+    faulty.fault("reorder", share=0.5, delay=0.3, seconds=0.7)
     with faulty.subscribed() as socket:
-        frames = hear(socket, 1.6)
+        frames = hear(socket, 1.2)
     counted = numbers(frames)
     assert counted != sorted(counted)
     assert holes(counted) == set()
