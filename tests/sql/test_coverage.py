@@ -24,12 +24,13 @@ def test_marks_cover_where_number_and_count_agree(new: New) -> None:
     h.mark(2, "03-01 10:05:10", "03-01 10:09:00", count=2, seen=1, rest=0)  # one trade never came
     h.mark(3, "03-01 10:09:00", "03-01 10:12:00", count=0)
     h.mark(5, "03-01 10:13:00", "03-01 10:14:00")  # 4 was lost
-    h.mark(6, "03-01 10:14:00", "03-01 10:15:00")
-    assert h.covered() == [("03-01 10:00:30", "03-01 10:05:10"), ("03-01 10:09", "03-01 10:12"),
-                           ("03-01 10:14", "03-01 10:15")]  # fmt: skip
+    h.mark(6, "03-01 10:14:00", "03-01 10:16:00")
+    # What was lost may lie a little beyond the mark that misses it: a minute is in doubt.
+    assert h.covered() == [("03-01 10:00:30", "03-01 10:05:10"), ("03-01 10:10", "03-01 10:12"),
+                           ("03-01 10:15", "03-01 10:16")]  # fmt: skip
     # Minutes that are covered in part are missing as a whole.
     assert h.gaps()[0] == ("03-01 00:00", "03-01 10:01")
-    assert h.gaps()[1] == ("03-01 10:05", "03-01 10:09")
+    assert h.gaps()[1] == ("03-01 10:05", "03-01 10:10")
 
 
 def test_trades_between_batches_count_for_the_next_mark(new: New) -> None:
@@ -47,8 +48,8 @@ def test_two_connections_and_a_topic_made_again(new: New) -> None:
     h.connection.execute("update live_session set topic_id = gen_random_uuid() where symbols @> array[%s]", (h.symbol,))
     h.mark(2, "03-01 10:01", "03-01 10:05", session=f"a{h.symbol}")
     assert h.covered() == [("03-01 10:00", "03-01 10:03")]
-    h.mark(3, "03-01 10:05", "03-01 10:06", session=f"a{h.symbol}")
-    assert h.covered() == [("03-01 10:00", "03-01 10:03"), ("03-01 10:05", "03-01 10:06")]
+    h.mark(3, "03-01 10:05", "03-01 10:07", session=f"a{h.symbol}")
+    assert h.covered() == [("03-01 10:00", "03-01 10:03"), ("03-01 10:06", "03-01 10:07")]
 
 
 def test_a_refused_trade_cuts_its_minute_until_it_is_imported(new: New) -> None:
