@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,20 @@ def test_a_command_attaches_to_what_runs_but_not_over_what_is_named(
         assert (attached.database_url, attached.redis_url) == ("", "redis://other")
         assert attached.kafka_bootstrap_servers == RUNNING.kafka_bootstrap_servers
     assert instance.attach(Settings()).database_url == ""
+
+
+def test_the_simulated_exchange_is_attached_to_where_the_instance_has_one(tmp_path: Path) -> None:
+    with instance.hold(tmp_path):
+        instance.write(tmp_path, RUNNING)
+        left = json.loads((tmp_path / "instance.json").read_text())
+        del left["simulator_url"]  # as it was written before there was one
+        (tmp_path / "instance.json").write_text(json.dumps(left))
+        assert instance.attach(Settings()).simulator_url == "http://127.0.0.1:8100"
+        instance.write(tmp_path, replace(RUNNING, simulator_url="http://127.0.0.1:8123"))
+        assert instance.attach(Settings()).simulator_url == "http://127.0.0.1:8123"
+        running = instance.read(tmp_path)
+        assert running
+        assert running.exports()["SIMULATOR_URL"] == "http://127.0.0.1:8123"
 
 
 def test_what_a_killed_instance_left_is_not_attached_to(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from decimal import Decimal
 from itertools import pairwise
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from barwright.simulator.channel import Channel
+from barwright.simulator.exchange import Exchange
+from barwright.simulator.trades import Trade, trades
 from tests.simulator.conftest import BITCOIN, Running, ask, hear, hear_until, numbers, traded, truth
 
 SUB = f"0~{BITCOIN}"
@@ -31,6 +35,21 @@ def test_what_is_streamed_is_the_truth(running: Running) -> None:
         assert (frame["ID"], type(frame["RTS"]), type(frame["RTSNS"])) == (str(one.number), int, int)
     counted = numbers(frames)
     assert counted == list(range(counted[0], counted[-1] + 1))
+
+
+@pytest.mark.parametrize("rate", [0.01, 1.0, 300.0])
+def test_a_channel_leaves_nothing_out_whenever_it_is_looked_at(rate: float) -> None:
+    listed = 29_500_001
+    market = Exchange(1, rate, {BITCOIN: listed}).market(BITCOIN)
+    chance = random.Random(1)
+    since = now = (listed - 1) * 60_000 + chance.randrange(200_000)
+    channel, found = Channel(market, since), list[Trade]()
+    while now < (listed + 5) * 60_000:
+        now += chance.choice([20, 20, 1000, 70_000])
+        found += channel.take(now)
+    true = [trade for trade in trades(market, listed, now // 60_000 + 1) if trade.ms < now]
+    assert found == [trade for trade in true if trade.ms >= since]
+    assert channel.recent(now) == true[-20:]
 
 
 def test_trades_come_in_time(running: Running) -> None:
