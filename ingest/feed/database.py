@@ -8,15 +8,15 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from barwright import sql
 from barwright.settings import Settings
 
 Q = sql.queries("feed")
 Row = tuple[Any, ...]
-# What a database that is away raises; whoever meets it tries again after a pause.
-AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+# What a database that is away, or not migrated yet, raises; whoever meets it tries again after a pause.
+AWAY: Final = psycopg.Error
 # Connections, and seconds to wait for one: a claim that is not renewed in time must not be for want of these.
 MOST: Final = 6
 WAIT: Final = 5.0

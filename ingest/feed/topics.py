@@ -51,7 +51,7 @@ class Topics:
             await asyncio.sleep(min(LOOK, self.settings.topic_quiet) * random.uniform(0.9, 1.1))
             try:
                 await self.tidy()
-            except (*AWAY, KafkaError, OSError) as error:
+            except (AWAY, KafkaError, OSError) as error:
                 log.warning("quiet topics stay for now", error=f"{type(error).__name__}: {error}".strip())
 
     async def tidy(self) -> int:
