@@ -92,7 +92,7 @@ class Maintenance:
         machine.file()
         self._file()
         if now >= self._seldom_at:
-            self._seldom_at = now + SELDOM
+            self._seldom_at = now + min(SELDOM, 3600 * self.settings.correction_hours)
             machine.correct()
             self._seldom()
         if now >= self._audit_at:

@@ -1,0 +1,151 @@
+"""Everything that runs: servers of our own, the simulated exchange, two of most roles, started again when they die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import httpx
+
+from barwright import migrations, sql
+from barwright.embedded.ports import free_port
+from barwright.embedded.service import Service
+from barwright.settings import Settings
+from tests import services
+
+ROLES = ("simulator", "feed", "feed", "ingest", "ingest", "maintain", "maintain", "serve")
+# What makes hours of a real life fit into minutes: minutes reach two days back, corrections come every 18 seconds.
+SCALE = {
+    "BARWRIGHT_SIMULATOR_MINUTE_DAYS": "2",
+    "BARWRIGHT_SIMULATOR_MARKET_RATE": "2",
+    "BARWRIGHT_SIMULATOR_HEARTBEAT": "2",
+    "BARWRIGHT_HEARTBEAT": "2",
+    "BARWRIGHT_CORRECTION_HOURS": "0.005",
+    "BARWRIGHT_TOPIC_QUIET": "10",
+    "BARWRIGHT_LOG_FORMAT": "json",
+}
+
+
+class Role:
+    """One role's process, started again at once when it ends."""
+
+    def __init__(self, name: str, number: int, environment: dict[str, str], log: Path) -> None:
+        self.name, self.environment = name, environment
+        self.log: IO[bytes] = log.joinpath(f"{name}-{number}.log").open("ab")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        command = [sys.executable, "-P", "-m", "barwright", self.name]
+        self.process = subprocess.Popen(command, env=self.environment, stdout=self.log, stderr=self.log)
+
+    def tend(self) -> bool:
+        """Start it again where it has ended; true then."""
+        if self.process and self.process.poll() is not None:
+            self.start()
+            return True
+        return False
+
+    def send(self, signum: int) -> None:
+        """A signal to the process, if there is one."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signum)
+
+    def end(self) -> None:
+        """Kill it for good."""
+        if self.process:
+            self.send(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+
+class System:
+    """The servers and roles of one run, in a directory of its own."""
+
+    def __init__(self, home: Path, seed: int) -> None:
+        self.home, self.seed = home, seed
+        self.services: dict[str, Service] = {"kafka": services.kafka(home), "valkey": services.valkey(home)}
+        self.external = os.environ.get("DATABASE_URL")
+        if not self.external:
+            self.services["postgres"] = services.postgres(home)
+        self.roles: list[Role] = []
+        self.deaths = 0
+        self._over = threading.Event()
+        self._tender = threading.Thread(target=self._tend, name="tender", daemon=True)
+        self._database: Any = None
+
+    def __enter__(self) -> Self:
+        for service in self.services.values():
+            services.demand(service)
+            service.start()
+        url = self.external or self.services["postgres"].url
+        self._database = services.new_database(url)
+        self.database_url = self._database.__enter__()
+        self.ports = {name: free_port(0) for name in ("simulator", "serve")}
+        migrations.upgrade(Settings(database_url=self.database_url))
+        (self.home / "roles").mkdir()
+        self.roles = [Role(name, n, self.environment(), self.home / "roles") for n, name in enumerate(ROLES)]
+        for role in self.roles:
+            role.start()
+        self._tender.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._tender.join()
+        for role in self.roles:
+            role.end()
+        self._database.__exit__(None, None, None)
+        for service in self.services.values():
+            service.stop()
+
+    def environment(self) -> dict[str, str]:
+        """The roles' environment."""
+        return {
+            **os.environ,
+            **SCALE,
+            "DATABASE_URL": self.database_url,
+            "KAFKA_BOOTSTRAP_SERVERS": self.services["kafka"].url,
+            "REDIS_URL": self.services["valkey"].url,
+            "SIMULATOR_URL": self.simulator,
+            "BARWRIGHT_PORT": str(self.ports["serve"]),
+            "BARWRIGHT_HOME": str(self.home),
+            "BARWRIGHT_SIMULATOR_SEED": str(self.seed),
+        }
+
+    @property
+    def simulator(self) -> str:
+        """The exchange's address."""
+        return f"http://127.0.0.1:{self.ports['simulator']}"
+
+    @property
+    def api(self) -> str:
+        """The API's address."""
+        return f"http://127.0.0.1:{self.ports['serve']}"
+
+    def connect(self) -> Any:
+        """A connection to the database, in autocommit."""
+        return sql.connect(self.database_url, "chaos", autocommit=True)
+
+    def fault(self, **fault: Any) -> None:
+        """Ask the exchange for a fault; one that is just being started again gets none."""
+        with suppress(httpx.TransportError):
+            httpx.post(f"{self.simulator}/admin/faults", json=fault, timeout=5, trust_env=False).raise_for_status()
+
+    def clear(self) -> None:
+        """The exchange does nothing wrong any more."""
+        httpx.delete(f"{self.simulator}/admin/faults", timeout=10, trust_env=False).raise_for_status()
+
+    def _tend(self) -> None:
+        while not self._over.wait(0.2):
+            self.deaths += sum(role.tend() for role in self.roles)
