@@ -48,6 +48,12 @@ class Settings(BaseSettings):
 
     tick_topic: str = Field("tick-data", description="the fixed topic with live ticks")
     tick_partitions: int = Field(6, ge=1, description="partitions of the fixed topic when Barwright creates it")
+    tick_pattern: str = Field("", description="regular expression of further topics with live ticks; empty: none")
+    decoders: str = Field(
+        "",
+        description="formats of other programs' topics: PATTERN=FORMAT[:SYMBOL];… (cryptofeed, binance, cryptocompare, "
+        "native; a symbol is written as {exchange}:{base}{quote})",
+    )
     dynamic_pattern: str = Field("^dynamic-.*", description="regular expression of the topics with history")
     group: str = Field("barwright", description="prefix of the Kafka consumer groups' names")
     batch_rows: int = Field(10_000, ge=1, le=100_000, description="most rows in one ingest transaction")

@@ -122,10 +122,10 @@ class Batch:
         place = before - 1
         for item in items:
             place += 1
-            if type(item) is not Trade:
+            if not isinstance(item, Trade):
                 self._other(claim, offset, place, item, value, len(items), reason=reason)
                 continue
-            rule: Rule = "seq"
+            rule: Rule = "seq" if type(item) is Trade else "time"
             seq: int | str | None = item.seq
             if seq is None:
                 seq, rule = item.id, "id"

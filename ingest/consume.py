@@ -11,6 +11,7 @@ import tenacity
 
 from barwright.errors import BarwrightError
 from barwright.ingest.announce import Announcer
+from barwright.ingest.decoders import decoders_of
 from barwright.ingest.kafka import KafkaError
 from barwright.ingest.session import POLL, Session
 from barwright.ingest.writer import Shared, Writer, waited
@@ -25,10 +26,13 @@ REPORT: Final = 60.0
 
 def run(settings: Settings, stop: threading.Event) -> None:
     """Ingest until `stop` is set, then land what is in hand and return. Raises what made a thread fail."""
+    decoders_of(settings.decoders)  # said at once where it makes no sense
     shared = Shared(settings, Announcer(settings.redis_url))
     writers = [Writer(shared, number) for number in range(settings.writers)]
     groups = [
-        Group(shared, writers, stop, f"{settings.group}-live", topic=settings.tick_topic),
+        Group(
+            shared, writers, stop, f"{settings.group}-live", topic=settings.tick_topic, pattern=settings.tick_pattern
+        ),
         Group(shared, writers, stop, f"{settings.group}-history", pattern=settings.dynamic_pattern),
     ]
     with reporter(settings, "ingest"):
@@ -73,7 +77,7 @@ def _drain(shared: Shared, writers: list[Writer], groups: list[Group]) -> None:
 
 
 class Group(threading.Thread):
-    """This process's membership of one consumer group: of one fixed topic, or of the topics that fit a pattern."""
+    """This process's membership of one consumer group: of a fixed topic, of those that fit a pattern, or both."""
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Collection
@@ -16,6 +17,7 @@ from barwright import sql
 from barwright.errors import BarwrightError
 from barwright.ingest import kafka
 from barwright.ingest.claims import Chunk, Claim
+from barwright.ingest.decoders import decoders_of
 from barwright.ingest.kafka import Consumer, KafkaError, OutOfRangeError, Partition
 from barwright.ingest.states import Topic
 from barwright.ingest.takeover import behind, move, renew_epoch, take
@@ -52,7 +54,11 @@ class Session:
         self._missing_since: float | None = None
         if topic:
             self._ensure_topic()
-        topics = [topic] if topic else []
+        self._decoders = decoders_of(shared.settings.decoders)
+        if topic and pattern:
+            # The client takes names or a pattern. What the other group reads is never read twice.
+            pattern = f"(?!{shared.settings.dynamic_pattern})(?:{re.escape(topic)}$|{pattern})"
+        topics = [topic] if topic and not pattern else []
         self.consumer = Consumer(shared.settings, group, topics, pattern or None, self._assigned, self._gone)
 
     def __enter__(self) -> Session:
@@ -197,7 +203,7 @@ class Session:
         if not topics:
             return
         with sql.connect(self.shared.settings.database_url, "ingest", autocommit=True) as connection:
-            taken = {p: take(connection, p, topic_id) for p, topic_id in topics.items()}
+            taken = {p: take(connection, p, topic_id, self._decoders) for p, topic_id in topics.items()}
             if gone_back := behind(taken, self.consumer.committed(taken)):
                 renew_epoch(connection, gone_back)
                 # Told at once, so that the next to take them over finds nothing behind.

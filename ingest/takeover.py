@@ -11,7 +11,7 @@ import structlog
 
 from barwright import sql
 from barwright.ingest.claims import Claim
-from barwright.ingest.decode import decoder_of
+from barwright.ingest.decode import Decoders, decoder_of
 from barwright.ingest.kafka import Partition
 
 log = structlog.get_logger()
@@ -26,7 +26,7 @@ class Taken(NamedTuple):
     is_made_again: bool
 
 
-def take(connection: psycopg.Connection[Any], partition: Partition, topic_id: UUID) -> Taken:
+def take(connection: psycopg.Connection[Any], partition: Partition, topic_id: UUID, decoders: Decoders) -> Taken:
     """A claim on a partition, at its position in the database."""
     topic, number = partition
     before = connection.execute(Q["positions"], {"topics": [topic], "partitions": [number]}).fetchone()
@@ -34,7 +34,7 @@ def take(connection: psycopg.Connection[Any], partition: Partition, topic_id: UU
     row = connection.execute(Q["claim"], names).fetchone()
     assert row is not None
     position, generation = row
-    claim = Claim(topic, number, topic_id, generation, position, decoder_of(topic))
+    claim = Claim(topic, number, topic_id, generation, position, decoder_of(topic, decoders))
     is_made_again = before is not None and before[2] != topic_id
     if is_made_again:
         log.warning("the topic was made again; it is read from its start", topic=topic, partition=number)

@@ -16,7 +16,7 @@ import msgspec
 
 from barwright.errors import BarwrightError
 
-Rule = Literal["seq", "id", "offset"]
+Rule = Literal["seq", "id", "time", "offset"]
 
 ITEMS: Final = 100_000  # places in one record that an offset-numbered trade can have
 MAX_SEQ: Final = 2**63 - 1
@@ -55,6 +55,10 @@ class Trade(msgspec.Struct, tag_field="type", tag="trade", gc=False):
     seq: int | None = None
     side: str | None = None
     session: str | None = None
+
+
+class Timed(Trade, tag_field="type", tag="trade", gc=False):
+    """A trade of another format, whose `seq` was made from its time."""
 
 
 class Bar(msgspec.Struct, tag_field="type", tag="bar", gc=False):
@@ -134,11 +138,12 @@ def symbol_of(text: str) -> str:
 
 
 def number_of(trade: Trade, place: int) -> tuple[int, Rule]:
-    """A trade's order within its symbol and the rule that gave it: seq, else numeric id, else its place in the log."""
+    """A trade's order within its symbol and the rule that gave it: seq (a decoder may have made it from the time), else
+    numeric id, else its place in the log."""
     if trade.seq is not None:
         if not 0 <= trade.seq <= MAX_SEQ:
             raise RefusedError(f"seq: not a non-negative 64-bit number: {_short(trade.seq)}")
-        return trade.seq, "seq"
+        return trade.seq, "time" if isinstance(trade, Timed) else "seq"
     text = "" if trade.id is None else str(trade.id)
     if len(text) <= 40 and _is_digits(text) and int(text) <= MAX_SEQ:
         return int(text), "id"
