@@ -80,8 +80,11 @@ class Sampler(threading.Thread):
         }
         try:
             self._consumer = self._consumer or _consumer(self.settings)
-            ends = self._consumer.end_offsets(list(offsets)) if offsets else {}
-        except KafkaError:
+            there = self._consumer.topics() if offsets else set()
+            known = [partition for partition in offsets if partition.topic in there]
+            ends = self._consumer.end_offsets(known) if known else {}
+        except (KafkaError, KeyError):
+            # KeyError: kafka-python's word for a topic that was deleted just now.
             return None
         return sum(max(0, int(end) - offsets[partition]) for partition, end in ends.items())
 

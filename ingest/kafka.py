@@ -27,6 +27,7 @@ with warnings.catch_warnings():
         NoOffsetForPartitionError,
         OffsetOutOfRangeError,
         TopicAlreadyExistsError,
+        UnknownTopicOrPartitionError,
     )
     from kafka.structs import OffsetAndMetadata
 
@@ -158,8 +159,12 @@ class Consumer:
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
         """The first offset in the log and the one after the last. Raises KafkaError."""
         asked = [TopicPartition(*partition) for partition in partitions]
-        starts = self._client.beginning_offsets(asked, timeout_ms=5_000)
-        ends = self._client.end_offsets(asked, timeout_ms=5_000)
+        try:
+            starts = self._client.beginning_offsets(asked, timeout_ms=5_000)
+            ends = self._client.end_offsets(asked, timeout_ms=5_000)
+        except KeyError as error:
+            # What kafka-python says of a topic that is being deleted or made.
+            raise UnknownTopicOrPartitionError(str(error)) from error
         return {Partition(*tp): (starts[tp], ends[tp]) for tp in asked}
 
     def positions(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
