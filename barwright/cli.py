@@ -27,6 +27,10 @@ class Commands(LazyGroup):
             "barwright.ingest.dead_letters",
             "List messages that could not become rows, or send them again.",
         ),
+        "symbol": ("barwright.commands.symbol", "Register symbols, list them, remove them."),
+        "gaps": ("barwright.commands.gaps", "List what is missing of the history."),
+        "backfill": ("barwright.commands.backfill", "Ask for a symbol's history, and show how far it is."),
+        "audit": ("barwright.commands.audit", "Show what the auditor found, or look at every bar now."),
         "diagram": ("barwright.machines.diagram", "Draw the state machines, as DOT or SVG."),
     }
 

@@ -38,11 +38,12 @@ where (%(symbol)s::text is null or symbol = %(symbol)s) and (%(all)s or status n
 order by status in ('landed', 'cancelled'), priority desc, upper(span) desc, id desc
 limit %(limit)s;
 
--- progress: how much of a symbol's history is there (without one: of all that have open tasks): seconds wanted, seconds
--- missing, open tasks, landed tasks, bars imported, the first error of an open task
+-- progress: how much of a symbol's history is there (without one: of all that have open tasks): seconds wanted (null:
+-- nobody asks for any), seconds missing, open tasks, landed tasks, bars imported, the first error of an open task
 select
     s.symbol,
-    greatest(0, extract(epoch from history_bound(s) - s.history_start))::float8,
+    case when s.history_source is not null and s.stopped_at is null
+         then greatest(0, extract(epoch from history_bound(s) - s.history_start))::float8 end,
     coalesce((select sum(extract(epoch from upper(span) - lower(span))) from gaps where gaps.symbol = s.symbol), 0)::float8,
     count(t.id) filter (where t.status not in ('landed', 'cancelled')),
     count(t.id) filter (where t.status = 'landed'),
@@ -64,11 +65,35 @@ where %(symbol)s::text is null or symbol = %(symbol)s order by found_at desc, id
 -- audited: how many buckets the auditor has looked at, how many findings, and when last
 select buckets, findings, at from audit;
 
--- audit_next: the closed buckets of a symbol after one, of one level, that hold bars: for an audit of everything
-select bucket from {view} where symbol = %(symbol)s and bucket > %(after)s order by bucket limit %(limit)s;
+-- audit_reach: the days that hold ticks or bars of a symbol, first and last
+select min(day), max(day) from (
+    select date_bin('1 day', min(ts), '2000-01-03Z') as day from ticks where symbol = %(symbol)s
+    union all
+    select date_bin('1 day', max(ts), '2000-01-03Z') from ticks where symbol = %(symbol)s
+    union all
+    select min(bucket) from ohlcv_1d where symbol = %(symbol)s
+    union all
+    select max(bucket) from ohlcv_1d where symbol = %(symbol)s
+) as ends;
 
--- audit_bucket: compare one bucket with its ticks
-select audit_bucket(%(symbol)s, %(interval)s, %(bucket)s);
+-- audit_window: compare every bucket of a level between two times that has a bar, or ticks, with its ticks; null where
+-- one cannot be judged
+select bucket, audit_bucket(%(symbol)s, %(interval)s, bucket)
+from (
+    select bucket from {view} where symbol = %(symbol)s and bucket >= %(lo)s and bucket < %(hi)s
+    union
+    select date_bin(%(width)s, ts, '2000-01-03Z') from ticks where symbol = %(symbol)s and ts >= %(lo)s and ts < %(hi)s
+    order by 1
+) as there;
+
+-- names: every symbol
+select symbol from symbols order by symbol collate "C";
+
+-- roles: which roles have told of themselves lately
+select distinct role from actor where at > now() - interval '1 minute';
+
+-- gap_counts: how many gaps each symbol has that has some
+select symbol, count(*) from gaps group by symbol;
 
 -- counts: how many spans are missing, how many tasks are open, and how many there are of each status among those
 select

@@ -1,0 +1,1 @@
+"""Commands about symbols and their history; they work on the database directly."""
