@@ -157,9 +157,9 @@ class Machine(StateMachine):
     def _show(self) -> None:
         if self._open:
             self.board.put(self._token, Row(self.label(), self.subject, self.state, self.reason, self.since))
-            # Closed by another thread meanwhile.
-            if not self._open:
-                self.board.remove(self._token)
+        # Closed, perhaps by another thread meanwhile.
+        if not self._open:
+            self.board.remove(self._token)
 
 
 @cache

@@ -177,7 +177,8 @@ def _closed(bars: Bars, interval: str, end: datetime) -> Bars:
 
 def _register(system: System, symbol: str, begun: datetime) -> None:
     """PUT until it is taken: the API may be being killed."""
-    body = {"source": "simulator", "start": (begun - timedelta(days=DAYS)).isoformat()}
+    # One exchange by two names: each is followed by a connection of its own.
+    body = {"source": "cryptocompare" if symbol in SYMBOLS[1:3] else "simulator", "start": (begun - timedelta(days=DAYS)).isoformat()}
     _until(60, lambda: httpx.put(f"{system.api}/v1/symbols/{symbol.replace('/', '%2F')}", json=body, timeout=10,
                                  trust_env=False).is_success, f"{symbol} cannot be registered")  # fmt: skip
 

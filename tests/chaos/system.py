@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -118,6 +119,10 @@ class System:
             "KAFKA_BOOTSTRAP_SERVERS": self.services["kafka"].url,
             "REDIS_URL": self.services["valkey"].url,
             "SIMULATOR_URL": self.simulator,
+            "CRYPTOCOMPARE_REST_URL": self.simulator,
+            "CRYPTOCOMPARE_WS_URL": f"{self.simulator.replace('http', 'ws')}/v2",
+            # How the exchange answers where its minutes do not reach.
+            "BARWRIGHT_SIMULATOR_BEYOND": Random(self.seed).choice(("zero", "error", "short")),
             "BARWRIGHT_PORT": str(self.ports["serve"]),
             "BARWRIGHT_HOME": str(self.home),
             "BARWRIGHT_SIMULATOR_SEED": str(self.seed),
