@@ -12,8 +12,12 @@ from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import IO, Any, Self
+from uuid import uuid4
 
 import httpx
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier
 
 from barwright import migrations, sql
 from barwright.embedded.ports import free_port
@@ -81,15 +85,12 @@ class System:
         self.deaths = 0
         self._over = threading.Event()
         self._tender = threading.Thread(target=self._tend, name="tender", daemon=True)
-        self._database: Any = None
 
     def __enter__(self) -> Self:
         for service in self.services.values():
             services.demand(service)
             service.start()
-        url = self.external or self.services["postgres"].url
-        self._database = services.new_database(url)
-        self.database_url = self._database.__enter__()
+        self.database_url = self._new_database(self.external or self.services["postgres"].url)
         self.ports = {name: free_port(0) for name in ("simulator", "serve")}
         migrations.upgrade(Settings(database_url=self.database_url))
         (self.home / "roles").mkdir()
@@ -106,9 +107,19 @@ class System:
         self._tender.join()
         for role in self.roles:
             role.end()
-        self._database.__exit__(None, None, None)
+        if self.external:
+            with psycopg.connect(self.external, autocommit=True) as admin:
+                name = conninfo_to_dict(self.database_url)["dbname"]
+                admin.execute(SQL("drop database {} with (force)").format(Identifier(str(name))))
         for service in self.services.values():
             service.stop()
+
+    def _new_database(self, url: str) -> str:
+        """A database of the run's own; no connection stays open that a fault could cut."""
+        name = f"chaos_{uuid4().hex[:12]}"
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute(SQL("create database {} template template0").format(Identifier(name)))
+        return make_conninfo(url, dbname=name)
 
     def environment(self) -> dict[str, str]:
         """The roles' environment."""
