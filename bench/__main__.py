@@ -24,7 +24,7 @@ from barwright.embedded.postgres import Postgres
 from barwright.embedded.service import Service
 from barwright.embedded.valkey import Valkey
 from barwright.settings import Settings
-from bench import api, ingest, refresh
+from bench import api, history, ingest, refresh, repair
 from tests.services import JARS, new_database
 
 _ALONE = "ingest.ticks_per_message_1.processes_1"
@@ -37,6 +37,7 @@ RATIOS = [
     ("… times executemany", f"{_ALONE}.times_executemany", "≥ 4"),
     ("refresh, times ingest at 100", "refresh_to_ingest", "≥ 2"),
     ("cached page, of static bytes", "api.memory_to_static", "≥ 0.7"),
+    ("bars imported, of trades ingested", "history.of_trades", "≥ 0.5"),
     ("uncached p50, times the bare query", "api.database_to_bare_sql_p50", "≤ 2"),
 ]
 
@@ -112,6 +113,10 @@ def measure(console: Console) -> dict[str, Any]:
             result["api"] = api.measure(dsn, redis_url)
         with console.status("ingest"), migrated(database) as dsn:
             result["ingest"] = ingest.measure(dsn, brokers, redis_url)
+        with console.status("repair"), migrated(database) as dsn:
+            result["repair"] = repair.measure(dsn)
+        with console.status("history"), migrated(database) as dsn:
+            result["history"] = history.measure(dsn, brokers, redis_url)
     fastest = figure(result, f"{_HUNDRED}.ticks_per_s")
     result["refresh_to_ingest"] = round(result["refresh"]["refresh_ticks_per_s"] / fastest, 2)
     return result
