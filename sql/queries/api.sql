@@ -28,7 +28,7 @@ with everything as (
         coalesce(range_agg(span) filter (where "interval" = '1h'), '{}') as hours,
         coalesce(range_agg(span) filter (where "interval" = '1d'), '{}') as days
     from imported_span where symbol = %(symbol)s
-), proved as (
+), proved as materialized (
     select covered_live(%(symbol)s, span) + minutes as minutes, hours, days from everything cross join imported
 )
 select

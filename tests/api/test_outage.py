@@ -20,7 +20,7 @@ from tests.api.conftest import Api, eventually, serving
 from tests.services import Server
 
 PATHS = ["/v1/bars?symbol=A&interval=1m", "/v1/bars?symbol=A&interval=1h&format=csv", "/v1/bars/latest?symbol=A",
-         "/v1/symbols", "/v1/symbols/A", "/v1/status"]  # fmt: skip
+         "/v1/symbols", "/v1/symbols/A", "/v1/status", "/v1/gaps", "/v1/backfills?symbol=A"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,9 @@ def test_the_database_stops_and_starts_again(api: Api, own_postgres: Postgres) -
         time.sleep(1.2)  # what is cached may be served for a second
         for path in [*PATHS, "/health/ready"]:
             unavailable(api, path)
+        for write in (api.client.put("/v1/symbols/A", json={"source": "kafka", "start": "2020-01-01"}),
+                      api.client.delete("/v1/symbols/A")):  # fmt: skip
+            assert (write.status_code, write.headers["retry-after"]) == (503, "1")
         assert api.get("/health/live").status_code == 200
         assert api.get("/health/ready").json()["checks"]["database"] == "down"
         time.sleep(3)
