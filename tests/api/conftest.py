@@ -87,6 +87,9 @@ def dsn(postgres: Server, template: str | None) -> Iterator[str]:
     with services.new_database(postgres.url, template) as url:
         if template is None:
             migrations.upgrade(Settings(database_url=url))
+        with sql.connect(url, "test", autocommit=True) as connection:
+            # Copies of one template share an epoch, modules their symbols' names, and all of them one Redis.
+            connection.execute("select renew_epoch()")
         yield url
 
 
