@@ -73,14 +73,24 @@ def asked(imports: Iterable[Import]) -> dict[str, list[Any]]:
     }  # fmt: skip
 
 
+def spans(imports: Iterable[Import]) -> dict[str, list[Any]]:
+    """The columns of has_bars."""
+    found = list(imports)
+    return {
+        "symbols": [one.symbol for one in found], "los": [one.lo for one in found], "his": [one.hi for one in found],
+    }  # fmt: skip
+
+
 def minutes(one: Import) -> dict[str, Any]:
     """The names of land_import."""
     header = _header(one, one.lo, one.hi)
     # Hours and days come here only where a bar of every day was refused: nothing is proved.
     nothing = f"{{[{header['lo']},{header['hi']})}}"
     return {
-        **header, "kept": one.kept if one.is_fine else nothing, "bars": _array(one.landed if one.is_fine else ()),
+        **header, "kept": one.kept if one.is_fine else nothing,
+        "bars": _array(one.landed if one.is_fine and one.again else ()),
         "refused": _array(one.refused | one.spoiled), "final": one.final,
+        "fresh": None if one.again or not one.is_fine else len(one.landed),
     }  # fmt: skip
 
 

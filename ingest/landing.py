@@ -143,6 +143,7 @@ class Landing:
         batch, claims = self.batch, columns.ordered(self.batch)
         tasks: dict[int, Task] = {}
         free: list[Task] = []
+        has_bars: list[bool] = []
         with self.connection.pipeline():
             self.connection.execute(Q["begin"])
             positions = self.connection.execute(Q["lock_positions"], columns.keys(claims))
@@ -150,6 +151,7 @@ class Landing:
                 ids = sorted({one.task for one in batch.imports if one.task is not None})
                 held_tasks = self.connection.execute(Q["lock_tasks"], {"ids": ids})
                 untasked = self.connection.execute(Q["kept_live"], columns.asked(batch.imports))
+                full = self.connection.execute(Q["has_bars"], columns.spans(batch.imports))
             if batch.newest_minute >= self.seal:
                 self.connection.execute(Q["hold_seal"])
                 seal = self.connection.execute(Q["late_below"])
@@ -157,6 +159,7 @@ class Landing:
             if batch.imports:
                 tasks = {row[0]: Task(*row) for row in held_tasks}
                 free = [Task(*row) for row in untasked]
+                has_bars = (full.fetchone() or [[]])[0]
             held = {(topic, partition): rest for topic, partition, *rest in positions}
         lost = [
             claim
@@ -167,7 +170,7 @@ class Landing:
             raise FencedError(lost)
         unasked = iter(free)
         wanted = [(one, next(unasked) if one.task is None else tasks.get(one.task)) for one in batch.imports]
-        self.imports = [one for one, task in wanted if one.settle(task)]
+        self.imports = [one for (one, task), is_full in zip(wanted, has_bars, strict=True) if one.settle(task, is_full)]
         if len(self.imports) < len(wanted):
             log.info("imports of tasks that are gone or further are dropped", dropped=len(wanted) - len(self.imports))
 

@@ -11,7 +11,7 @@ begin
             'whole_minutes', 'day_floor', 'day_ceil', 'covered_live', 'covered', 'missing', 'history_bound', 'hold_symbol',
             'register_symbol', 'stop_symbol', 'purge_symbol', 'renew_epoch', 'file_tasks', 'unfiled', 'pieces',
             'request_tasks', 'file_corrections', 'claim_task', 'renew_task', 'advance_task', 'fail_task', 'coarsen',
-            'finish_tasks', 'land_session', 'cut', 'kept_live', 'lock_tasks', 'land_import', 'prove', 'hold_coverage', 'disprove_coarse',
+            'finish_tasks', 'land_session', 'cut', 'kept_live', 'has_bars', 'lock_tasks', 'land_import', 'prove', 'hold_coverage', 'disprove_coarse',
             'land_coarse', 'coarse_changed', 'lay_coarse', 'repair_history', 'finish_history', 'audit_bucket', 'audit_sample',
             'bar_of_ticks', 'finish_findings'
         )

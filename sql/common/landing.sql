@@ -81,15 +81,22 @@ begin atomic
     ) as live;
 end;
 
+-- Whether a span holds imported bars. By a plan of its own each time: it then looks into the partitions of its span only.
+create function has_bars(the_symbol text, lo timestamptz, hi timestamptz) returns boolean
+language plpgsql stable set search_path = barwright, pg_temp set plan_cache_mode = force_custom_plan
+as $$
+begin
+    return exists (select from ticks where symbol = the_symbol and seq = -1 and ts >= lo and ts < hi);
+end
+$$;
+
 -- The tasks that a batch brings something for, as they stand: whatever belongs to an older attempt, a closed task or
 -- another span is dropped. Locked, in order, so that a task cannot be claimed again while its bars land.
 create function lock_tasks(ids bigint[])
-returns table (
-    id bigint, symbol text, "interval" text, span tstzrange, attempt integer, reason text, kept tstzmultirange
-)
+returns table (id bigint, symbol text, "interval" text, span tstzrange, attempt integer, kept tstzmultirange)
 language sql set search_path = barwright, pg_temp
 begin atomic
-    select t.id, t.symbol, t."interval", t.span, t.attempt, t.reason,
+    select t.id, t.symbol, t."interval", t.span, t.attempt,
            case when t."interval" = '1m' then kept_live(t.symbol, t.span) else '{}' end
     from backfill_task as t
     where t.id = any(ids) and t.status not in ('landed', 'cancelled')
@@ -98,10 +105,11 @@ end;
 
 -- What the bars of one record prove, in the transaction that inserts them: `within` was asked of the source, `bars` are
 -- the buckets it sent (without those left alone), `alone` and `refused` prove nothing here. Imported minutes that it no
--- longer sends go. The last record of a task ends it, but for the repair.
+-- longer sends go; with `fresh`, the number of bars in their place, there were none before. The last record of a task
+-- ends it, but for the repair.
 create function land_import(
     task bigint, the_attempt integer, the_symbol text, the_interval text, the_source text, within tstzrange,
-    bars timestamptz[], alone tstzmultirange, refused timestamptz[], final boolean
+    bars timestamptz[], alone tstzmultirange, refused timestamptz[], final boolean, fresh integer default null
 ) returns void
 language plpgsql set search_path = barwright, pg_temp
 as $$
@@ -111,7 +119,7 @@ declare
     ), '{}');
     gone timestamptz[];
 begin
-    if the_interval = '1m' then
+    if the_interval = '1m' and fresh is null then
         -- By a hash: what has just been inserted is looked through too, and a list compared with each row took 13 ms a day.
         gone := array(
             select ts from (
@@ -144,7 +152,7 @@ begin
         select the_symbol, tstzrange(day, day + interval '1 day') from settled;
     end if;
     update backfill_task
-    set rows = rows + cardinality(bars), attempt = greatest(attempt, the_attempt),
+    set rows = rows + coalesce(fresh, cardinality(bars)), attempt = greatest(attempt, the_attempt),
         status = case when final then 'repairing' else status end
     where id = task;
 end

@@ -51,13 +51,13 @@ for update;
 -- lock_tasks: the backfill tasks a batch brings something for, held until the transaction ends; minutes counted from 1970,
 -- and those that must be left alone, as text and as bounds
 select id, symbol, "interval", (extract(epoch from lower(span)) / 60)::bigint, (extract(epoch from upper(span)) / 60)::bigint,
-       attempt, reason, kept::text,
+       attempt, kept::text,
        array(select (extract(epoch from lower(part)) / 60)::bigint from unnest(kept) as part),
        array(select (extract(epoch from upper(part)) / 60)::bigint from unnest(kept) as part)
 from lock_tasks(%(ids)s::bigint[]);
 
 -- kept_live: the same for imports that have no task, in their order
-select null, symbol, "interval", lo, hi, 1, '', kept::text,
+select null, symbol, "interval", lo, hi, 1, kept::text,
        array(select (extract(epoch from lower(part)) / 60)::bigint from unnest(kept) as part),
        array(select (extract(epoch from upper(part)) / 60)::bigint from unnest(kept) as part)
 from unnest(%(symbols)s::text[], %(intervals)s::text[], %(los)s::bigint[], %(his)s::bigint[])
@@ -66,6 +66,13 @@ cross join lateral (select
     case "interval" when '1m' then kept_live(symbol, tstzrange(to_timestamp(lo * 60), to_timestamp(hi * 60))) else '{}' end as kept
 ) as live
 order by n;
+
+-- has_bars: whether there are imported bars already, for each of these spans, minutes counted from 1970
+select array(
+    select has_bars(symbol, to_timestamp(lo * 60), to_timestamp(hi * 60))
+    from unnest(%(symbols)s::text[], %(los)s::bigint[], %(his)s::bigint[]) with ordinality as asked (symbol, lo, hi, n)
+    order by n
+);
 
 -- hold_seal: keep the seal where it is until the transaction ends; a statement of its own, before late_below
 select hold_seal();
@@ -104,7 +111,7 @@ select land_session(%(session)s, %(topic)s, %(partition)s, %(topic_id)s, %(marks
 select land_import(
     %(task)s, %(attempt)s, %(symbol)s, %(interval)s, %(source)s, tstzrange(%(lo)s, %(hi)s),
     array(select to_timestamp(n * 60) from unnest(%(bars)s::bigint[]) as n), %(kept)s::tstzmultirange,
-    array(select to_timestamp(n * 60) from unnest(%(refused)s::bigint[]) as n), %(final)s
+    array(select to_timestamp(n * 60) from unnest(%(refused)s::bigint[]) as n), %(final)s, %(fresh)s
 );
 
 -- land_coarse: hours or days, in columns
