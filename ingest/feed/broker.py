@@ -4,6 +4,7 @@ the feed that knows the client. Its calls block: `in_thread` keeps them off the 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import warnings
 from collections.abc import Callable
@@ -31,19 +32,39 @@ DELIVERY_MS: Final = 30_000
 
 async def in_thread(function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
     """Call what may block in a daemon thread of its own: one that hangs holds up neither the loop nor the exit."""
-    loop = asyncio.get_running_loop()
+    return await opened(functools.partial(function, *args, **kwargs), lambda _: None)
+
+
+async def opened(make: Callable[[], Result], end: Callable[[Result], object]) -> Result:
+    """The same for what is to be ended, in a thread too, where nobody waits for it any more."""
+    loop, lock = asyncio.get_running_loop(), threading.Lock()
     done: asyncio.Future[Result] = loop.create_future()
+    made: list[Result] = []
+    abandoned = False
 
     def call() -> None:
         try:
-            result = function(*args, **kwargs)
+            result = make()
         except BaseException as error:
             tell(loop, _settle, done, None, error)
+            return
+        with lock:
+            made.append(result)
+            is_late = abandoned
+        if is_late:
+            end(result)
         else:
             tell(loop, _settle, done, result, None)
 
     threading.Thread(target=call, name="feed-call", daemon=True).start()
-    return await done
+    try:
+        return await done
+    except asyncio.CancelledError:
+        with lock:
+            abandoned = True
+        for result in made:
+            in_background(end, result)
+        raise
 
 
 def in_background(function: Callable[Given, object], *args: Given.args, **kwargs: Given.kwargs) -> None:

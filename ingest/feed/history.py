@@ -105,7 +105,7 @@ class Publisher:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._producer: Any = None
-        self._making = threading.Lock()
+        self._making, self._closed = threading.Lock(), False
 
     async def send(self, topic: str, key: str, value: bytes) -> None:
         """Deliver one record. Raises KafkaError where that failed, or may have."""
@@ -122,9 +122,9 @@ class Publisher:
 
     async def close(self) -> None:
         """End; what is not acknowledged yet fails."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await broker.in_thread(broker.close, producer, 0.5)
+        self._closed = True
+        if self._producer is not None:
+            await broker.in_thread(broker.close, self._producer, 0.5)
 
     def _made(self) -> Any:
         with self._making:
@@ -133,4 +133,7 @@ class Publisher:
                     self.settings, max_block_ms=broker.REQUEST_MS, request_timeout_ms=broker.REQUEST_MS,
                     delivery_timeout_ms=broker.DELIVERY_MS, bootstrap_timeout_ms=5_000,
                 )  # fmt: skip
+            # It took a while to make: nobody may want it any more.
+            if self._closed:
+                broker.close(self._producer, 0)
             return self._producer

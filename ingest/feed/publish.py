@@ -56,7 +56,8 @@ class Channel:
     @staticmethod
     async def open(settings: Settings) -> Channel:
         """A channel that works. Raises KafkaError."""
-        return await broker.in_thread(Channel, settings, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        return await broker.opened(lambda: Channel(settings, loop), Channel.end)
 
     @property
     def works(self) -> bool:
@@ -79,10 +80,14 @@ class Channel:
 
     async def close(self, timeout: float = 1.0) -> None:
         """Deliver what is under way, for so many seconds at most, and end."""
+        self.end()
+        await broker.in_thread(self._thread.join, timeout)
+
+    def end(self) -> None:
+        """The same without waiting, from any thread."""
         with self._news:
             self._closing = True
             self._news.notify()
-        await broker.in_thread(self._thread.join, timeout)
 
     def _run(self) -> None:
         try:

@@ -56,7 +56,7 @@ class Topics:
 
     async def tidy(self) -> int:
         """Delete what is quiet; returns how many topics. Raises KafkaError and what AWAY lists."""
-        admin = await in_thread(Admin, self.settings)
+        admin = await broker.opened(lambda: Admin(self.settings), Admin.close)
         try:
             fits = re.compile(self.settings.dynamic_pattern).match
             topics = [topic for topic in await in_thread(admin.topics) if fits(topic) and topic_of(topic) == topic]

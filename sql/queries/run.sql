@@ -20,3 +20,9 @@ order by s.symbol;
 
 -- watermark: up to when minutes are closed
 select watermark from level where name = '1m';
+
+-- register_unknown: register a market of the simulated exchange unless its symbol is registered
+select register_symbol(
+    %(symbol)s, %(source)s, %(market)s, %(base)s, %(quote)s, %(start)s, %(source)s, %(grace)s, true
+)
+where not exists (select from symbols where symbol = %(symbol)s and source is not null);

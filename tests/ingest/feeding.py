@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +106,13 @@ class Feeding:
         for log in self.logs:
             log.close()
         self.stop()
+        # Clients end in threads of their own. What they leave of a broker that died troubles no later test.
+        for thread in threading.enumerate():
+            if thread.name.startswith("feed-"):
+                thread.join(10)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def is_true(check: Callable[[], Any], seconds: float = 20) -> None:
