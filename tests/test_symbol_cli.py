@@ -130,6 +130,17 @@ def test_backfill_shows_how_far_it_is_until_all_is_there(
     assert "Nobody asked for the history" in str(run("backfill", "SILENT").exception)
 
 
+def test_a_terminal_sees_a_bar(
+    run: Run, connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    Vouched(connection, "A").register(D).imported((D, D.replace(year=2199)))
+    shown = run("backfill", "A")
+    assert shown.exit_code == 0, shown.exception
+    assert "100 %, 0 bars, 0 tasks open" in shown.stderr
+    assert "\x1b[" in shown.stderr
+
+
 def test_audit(run: Run, connection: psycopg.Connection[Any]) -> None:
     assert "0 bars looked at, 0 findings" in good(run("audit"))
     connection.execute("insert into symbols (symbol) values ('A')")

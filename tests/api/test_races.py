@@ -25,7 +25,7 @@ from tests.api.truth import text
 from tests.services import Server
 from tests.sql.market import Market
 
-SECONDS = 7.0
+SECONDS = 5.0
 STALE = 0.55  # what a cached coverage may be old, and a little
 REPAIRED = 2.5  # seconds in which any change has reached the bars
 PRICES = ("open", "high", "low", "close", "volume")
