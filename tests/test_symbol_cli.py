@@ -130,9 +130,7 @@ def test_backfill_shows_how_far_it_is_until_all_is_there(
     assert "Nobody asked for the history" in str(run("backfill", "SILENT").exception)
 
 
-def test_a_terminal_sees_a_bar(
-    run: Run, connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_sees_a_bar(run: Run, connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     Vouched(connection, "A").register(D).imported((D, D.replace(year=2199)))
     shown = run("backfill", "A")
