@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import structlog
 
 from barwright.ingest.claims import Chunk, Claim, Letter, Span
-from barwright.ingest.decode import Bad, Item, glance, raw_of
-from barwright.ingest.imports import Import, read_import
+from barwright.ingest.decode import Bad, Item, lost_of, raw_of
+from barwright.ingest.imports import Import
 from barwright.ingest.marks import Mark, Tally, missed_minutes
+from barwright.ingest.records import read_import
 from barwright.ingest.ticks import (
     ITEMS,
     MINUTE,
@@ -23,8 +24,6 @@ from barwright.ingest.ticks import (
     Trade,
     Window,
     bar_row,
-    is_symbol,
-    read_time,
     trade_row,
 )
 from barwright.ingest.times import Times
@@ -229,17 +228,12 @@ class Batch:
     def _cut(self, item: Item) -> None:
         """What was refused is lost for its minute. A trade whose minute cannot be told is not counted either: then its
         session's next mark proves nothing. Bars of a task were promised to nobody yet."""
-        seen = glance(item.raw) if isinstance(item, Bad) else item
-        if isinstance(seen, Mark) or (
-            not isinstance(seen, Trade) and (seen.task is not None or seen.interval not in (None, "1m"))
-        ):
-            return
-        time = None if seen.ts is None else read_time(seen.ts)
-        if time is None or seen.symbol is None or not is_symbol(seen.symbol):
-            return
-        self.cuts.add((seen.symbol, time // MINUTE))
-        if not isinstance(seen, Bar) and seen.session is not None:
-            self._tally.counts[seen.session] += 1
+        lost = lost_of(item)
+        if lost is not None:
+            symbol, minute, session = lost
+            self.cuts.add((symbol, minute))
+            if session is not None:
+                self._tally.counts[session] += 1
 
     def _seen(self, symbol: str) -> _Seen:
         return self.symbols.setdefault(symbol, _Seen(self.rules.get(symbol)))

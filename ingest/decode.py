@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from barwright.ingest.marks import Mark
-from barwright.ingest.ticks import Bar, RefusedError, Trade
+from barwright.ingest.ticks import MINUTE, Bar, RefusedError, Trade, is_symbol, read_time
 
 
 class Bad(NamedTuple):
@@ -169,6 +169,22 @@ def glance(raw: bytes) -> Glance:
                 task=task if isinstance(task, int) else None,
             )
     return Glance()
+
+
+def lost_of(item: Item) -> tuple[str, int, str | None] | None:
+    """Symbol, minute counted from 1970, and session of a trade or 1m bar that was refused, where they can be told.
+
+    None for a bar of a task, too: nobody was promised it yet.
+    """
+    seen = glance(item.raw) if isinstance(item, Bad) else item
+    if isinstance(seen, Mark):
+        return None
+    if not isinstance(seen, Trade) and (seen.task is not None or seen.interval not in (None, "1m")):
+        return None
+    time = None if seen.ts is None else read_time(seen.ts)
+    if time is None or seen.symbol is None or not is_symbol(seen.symbol):
+        return None
+    return seen.symbol, time // MINUTE, None if isinstance(seen, Bar) else seen.session
 
 
 def reason_of(error: Exception) -> str:

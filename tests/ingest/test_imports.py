@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from barwright import sql
 from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.decode import native
-from barwright.ingest.imports import PLAIN_BAR, read_import
 from barwright.ingest.marks import Mark
+from barwright.ingest.records import PLAIN_BAR, read_import
 from barwright.ingest.store import Store
 from barwright.ingest.ticks import Bar, RefusedError, Window, bar_row
 from tests.ingest.history import Desk, covered_mark, live, minute, record, tick
