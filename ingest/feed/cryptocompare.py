@@ -13,7 +13,9 @@ from barwright.ingest.feed.cryptocompare_live import Streamer
 from barwright.ingest.feed.cryptocompare_rest import MOST, Page, RefusalError, Rest
 from barwright.ingest.feed.deep import Deep, Fetched
 from barwright.ingest.feed.rows import SECONDS, Row
-from barwright.ingest.feed.source import Event, History, Market, MarketError, Subscriptions, UnavailableError
+from barwright.ingest.feed.source import Event, History, Market, MarketError, Subscriptions
+
+CACHED = 900  # seconds: CryptoCompare caches minutes for 40, hours and days for 610
 
 
 class CryptoCompare:
@@ -61,6 +63,7 @@ class CryptoCompare:
         step = SECONDS[interval]
         cursor = min(end, _floor(time.time(), step) + step)
         parts: list[list[Row]] = []
+        holes: list[tuple[int, int]] = []
         newest: Page | None = None
         refusal, proved = "", max(min(end, _floor(time.time(), step)), start)
         while cursor > start:
@@ -74,15 +77,16 @@ class CryptoCompare:
             if newest is None:
                 newest, cursor = page, _proved(page, start, cursor, step)
                 proved = cursor
-            below = _between(page.rows[:-1], start, cursor, step)
+            below = [row for row in _closed(page, step) if start <= row.time < cursor]
             if not below:
                 break
             parts.append(below)
+            holes += _holes(below, cursor, step)
             cursor = below[0].time
         rows = [row for part in reversed(parts) for row in part]
         now = newest.now if newest else time.time()
         last = newest.rows[-1] if newest and newest.rows else None
-        return Fetched(rows, proved, now, last if last and last.time >= proved else None, refusal)
+        return Fetched(rows, proved, now, last if last and last.time >= proved else None, refusal, sorted(holes))
 
     async def probe(self, market: str, interval: str) -> None:
         """See Vendor."""
@@ -101,16 +105,19 @@ def _floor(at: float, step: int) -> int:
 
 
 def _proved(page: Page, start: int, end: int, step: int) -> int:
-    """Where the proof of the newest page ends: at the vendor's open bucket, at the row that is never taken, or at
-    the end asked."""
-    last = page.rows[-1].time if page.rows else end
+    """Where the proof of the newest page ends: at the vendor's open bucket, at the row that is not taken, or at the
+    end asked."""
+    last = end if len(_closed(page, step)) == len(page.rows) else page.rows[-1].time
     return max(min(end, _floor(page.now, step), last), start)
 
 
-def _between(rows: list[Row], start: int, end: int, step: int) -> list[Row]:
-    """The rows of [start, end). Raises UnavailableError where they end before, or one is missing between them."""
-    found = [row for row in rows if start <= row.time < end]
-    for row, after in zip(found, [*(row.time for row in found[1:]), end], strict=False):
-        if row.time + step != after:
-            raise UnavailableError(f"Rows are missing between {row.time} and {after}.")
-    return found
+def _closed(page: Page, step: int) -> list[Row]:
+    """The rows that cannot be the open one: not the last, unless it is older than any answer a vendor may cache."""
+    is_old = bool(page.rows) and page.rows[-1].time + step <= page.now - CACHED
+    return page.rows if is_old else page.rows[:-1]
+
+
+def _holes(rows: list[Row], end: int, step: int) -> list[tuple[int, int]]:
+    """Where rows are missing between these, and before `end`: not this vendor's habit, which fills quiet times."""
+    follows = [*(row.time for row in rows[1:]), end]
+    return [(row.time + step, after) for row, after in zip(rows, follows, strict=True) if row.time + step != after]

@@ -18,6 +18,7 @@ from barwright.ingest.feed.cryptocompare_socket import BACKOFF, Socket
 from barwright.ingest.feed.limits import retry_after
 from barwright.ingest.feed.outbox import Outbox
 from barwright.ingest.feed.roster import FullError
+from barwright.ingest.feed.sequence import Tail
 from barwright.ingest.feed.source import (
     Alive,
     Event,
@@ -47,6 +48,8 @@ class Streamer:
 
     def __init__(self, name: str, url: str, key: str, heartbeat: float, reconnect: float) -> None:
         self.name, self.url, self.key, self.heartbeat, self.reconnect = name, url, key, heartbeat, reconnect
+        # Where the numbers of each market ended with the connection before.
+        self.tails: dict[str, Tail] = {}
 
     async def live(self, subscriptions: Subscriptions) -> AsyncIterator[Event]:
         """See Source.live."""
@@ -106,10 +109,7 @@ class _Live:
             await asyncio.gather(*waits, return_exceptions=True)
 
     async def _open(self) -> Socket:
-        streamer = self.streamer
-        return await connected(
-            streamer.name, streamer.url, streamer.key, streamer.heartbeat, streamer.reconnect, self.outbox
-        )
+        return await connected(self.streamer, self.outbox)
 
     async def _arrange(self, wanted: frozenset[Market]) -> None:
         """Spread what is wanted over the sockets: what one has stays there, the rest goes where there is room."""
@@ -157,7 +157,7 @@ class _Live:
 
     def _alive(self, now: float) -> Alive | None:
         """What all sockets have reached; not for the ones that follow nothing yet."""
-        reached = [socket.newest for socket in self.sockets if socket.roster.names or socket is self.sockets[0]]
+        reached = [socket.reached for socket in self.sockets if socket.roster.names or socket is self.sockets[0]]
         at = min(reached)
         if at <= self._told or now < self._beat_at:
             return None
@@ -165,8 +165,9 @@ class _Live:
         return Alive(at)
 
 
-async def connected(name: str, url: str, key: str, heartbeat: float, reconnect: float, outbox: Outbox) -> Socket:
+async def connected(streamer: Streamer, outbox: Outbox) -> Socket:
     """An open socket, that reads. Raises SourceError."""
+    name, url, key, reconnect = streamer.name, streamer.url, streamer.key, streamer.reconnect
     address = f"{url}{'&' if '?' in url else '?'}api_key={quote(key)}" if key else url
     try:
         connection = await connect(
@@ -185,7 +186,7 @@ async def connected(name: str, url: str, key: str, heartbeat: float, reconnect: 
         # Without what the library says of an address: it may hold the key.
         why = str(error) if isinstance(error, OSError) else type(error).__name__
         raise UnavailableError(f"{name}'s streamer cannot be reached: {why}.") from None
-    return Socket(name, connection, heartbeat, reconnect, outbox)
+    return Socket(name, connection, streamer.heartbeat, reconnect, outbox, streamer.tails)
 
 
 def _refused(name: str, response: websockets.Response, reconnect: float) -> UnavailableError:

@@ -15,7 +15,7 @@ from barwright.ingest import cryptocompare
 from barwright.ingest.cryptocompare import Frame, trade_of
 from barwright.ingest.feed.outbox import Outbox
 from barwright.ingest.feed.roster import Roster
-from barwright.ingest.feed.sequence import Sequence
+from barwright.ingest.feed.sequence import Sequence, Tail
 from barwright.ingest.feed.source import (
     Market,
     Missed,
@@ -38,8 +38,15 @@ class Socket:
     """A socket. `roster`: what it follows; `newest`: the event time (microseconds) it has reached."""
 
     def __init__(
-        self, name: str, connection: ClientConnection, heartbeat: float, reconnect: float, outbox: Outbox
+        self,
+        name: str,
+        connection: ClientConnection,
+        heartbeat: float,
+        reconnect: float,
+        outbox: Outbox,
+        tails: dict[str, Tail],
     ) -> None:
+        self.tails = tails
         self.name, self.reconnect, self.outbox = name, reconnect, outbox
         self.roster = Roster()
         self.newest = 0
@@ -94,8 +101,16 @@ class Socket:
             if not sequence.has_holes:
                 del self._holed[name]
 
+    @property
+    def reached(self) -> int:
+        """The event time up to which every trade has come, or is known to be missed: a hole may still be filled."""
+        return min([self.newest, *(sequence.safe for sequence in self._holed.values() if sequence.has_holes)])
+
     async def close(self) -> None:
-        """Give it up."""
+        """Give it up; the next connection learns where this one ended."""
+        for name, sequence in self._sequences.items():
+            if tail := sequence.tail(self.newest):
+                self.tails[name] = tail
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         await self._ws.close()
@@ -148,10 +163,14 @@ class Socket:
         # A trade of an exchange whose clock is ahead must not vouch for the others' next seconds.
         self.newest = max(self.newest, min(at, self._now() or time.time_ns() // 1_000))
         if at and frame.ccseq is not None:
-            sequence = self._sequences.setdefault(name, Sequence(name))
+            sequence = self._sequences.get(name) or self._begin(name)
             sequence.came(frame.ccseq, at, self._frame_at)
             if sequence.has_holes:
                 self._holed[name] = sequence
+
+    def _begin(self, name: str) -> Sequence:
+        sequence = self._sequences[name] = Sequence(name, self.tails.pop(name, None))
+        return sequence
 
     def _bad(self, frame: Frame, name: str, refused: RefusedError) -> None:
         """A trade that cannot be read did not come. With a number it becomes a hole by itself."""

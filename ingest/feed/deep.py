@@ -31,7 +31,8 @@ LAG: Final = 300  # seconds the end of a vendor's rows may lie behind its clock
 class Fetched:
     """Rows of [start, end), `end` at most what was asked and closed. `open`: the row after them, that may still grow.
 
-    `now`: the vendor's clock. `refusal`: why it gave nothing of what lies before the first row, if it said so.
+    `now`: the vendor's clock. `refusal`: why it gave nothing of what lies before the first row, if it said so. `holes`:
+    where rows are missing after the first.
     """
 
     rows: list[Row]
@@ -39,6 +40,7 @@ class Fetched:
     now: float
     open: Row | None = None
     refusal: str = ""
+    holes: Sequence[tuple[int, int]] = ()
 
 
 class Vendor(Protocol):
@@ -92,8 +94,22 @@ class Deep:
         begin = first
         if certain > first:
             begin = await self._begin(market.name, interval, first, certain)
+        await self._demand_silence(market.name, interval, found, first)
         bars = [row.bar(market.symbol, interval) for row in found.rows if row.is_bar]
         return History(bars, datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(found.end, UTC))
+
+    async def _demand_silence(self, market: str, interval: str, found: Fetched, first: int) -> None:
+        """Where rows are missing nothing was traded, or what came is no answer: its coarser rows tell by their volume.
+        Raises UnavailableError."""
+        signs: set[_Sign] = set()
+        for lo, hi in found.holes:
+            if interval not in COARSER:
+                raise UnavailableError(f"{market}: rows are missing between {lo} and {hi}.")
+            signs.update(await self._signs(market, interval, lo, hi))
+        for sign in sorted(signs):
+            inside = first <= sign.start and sign.end <= found.end
+            if not (_tells(found.rows, sign) if inside else await self._is_told(market, interval, sign)):
+                raise UnavailableError(f"{market}: rows are missing between {sign.start} and {sign.end}.")
 
     async def _begin(self, market: str, interval: str, start: int, certain: int) -> int:
         """From where [start, certain), of which there is no bar, is proved empty: the end of the last trading that the
@@ -155,10 +171,7 @@ class Deep:
     async def _is_told(self, market: str, interval: str, sign: _Sign) -> bool:
         """Whether this interval's rows, asked now, hold all the trading of a bucket that reaches out of the span."""
         found = await self._vendor.fetch(market, interval, sign.start, sign.end)
-        rows = found.rows + ([found.open] if found.open is not None and found.open.time < sign.end else [])
-        bars = [row for row in rows if row.is_bar]
-        volume = sum((Decimal(row.volume) for row in bars), Decimal(0))
-        return bool(bars) and volume >= Decimal(sign.row.volume) * (1 - ROUNDING)
+        return _tells(found.rows + ([found.open] if found.open is not None else []), sign)
 
     async def _confirm(self, market: str, interval: str, start: int, reach: int) -> None:
         """Ask again before a whole past is given up by the minute: an outage can look the same. Raises
@@ -193,6 +206,13 @@ def _certain(found: Fetched, start: int, interval: str) -> int:
     if _is_covered(found.rows, start) and (coarser is None or bar - start < SECONDS[coarser]):
         return start
     return bar
+
+
+def _tells(rows: Sequence[Row], sign: _Sign) -> bool:
+    """Whether rows hold all the trading of a coarser bucket."""
+    bars = [row for row in rows if row.is_bar and sign.start <= row.time < sign.end]
+    volume = sum((Decimal(row.volume) for row in bars), Decimal(0))
+    return bool(bars) and volume >= Decimal(sign.row.volume) * (1 - ROUNDING)
 
 
 def _is_covered(rows: Sequence[Row], start: int) -> bool:

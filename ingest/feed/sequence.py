@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
@@ -25,11 +26,22 @@ class _Hole:
     deadline: float
 
 
+class Tail(NamedTuple):
+    """Where a connection's numbers of a market ended: the last one, its event time, and what the connection had reached
+    (microseconds)."""
+
+    number: int
+    at: int
+    reached: int
+
+
 @dataclass
 class Sequence:
-    """One market's numbers, which grow by one for each trade and may arrive out of order."""
+    """One market's numbers, which grow by one for each trade and may arrive out of order. `before`: the tail of the
+    connection before, which may have lost its last trades."""
 
     market: str
+    before: Tail | None = None
     is_dense: bool = True
     _last: int | None = None
     _last_at: int = 0
@@ -41,8 +53,10 @@ class Sequence:
         """A trade with this number and event time; `now` is monotonic."""
         if not self.is_dense:
             return
-        if self._last is None:
+        if self._last is None and self.before is None:
             self._last, self._last_at = number, at
+        elif self._last is None:
+            self._resume(number, at, now)
         elif number > self._last:
             self._step(number, at, now)
         else:
@@ -53,11 +67,31 @@ class Sequence:
         """Whether something is still waited for."""
         return bool(self._holes)
 
+    @property
+    def safe(self) -> int:
+        """Up to which event time nothing is waited for; meaningful where something is."""
+        return min(min(hole.start, hole.end) for hole in self._holes)
+
+    def tail(self, reached: int) -> Tail | None:
+        """What the next connection must know of this one."""
+        if not self.is_dense:
+            return None
+        return self.before if self._last is None else Tail(self._last, self._last_at, max(reached, self._last_at))
+
     def given_up(self, now: float) -> list[tuple[int, int]]:
         """Event times (microseconds) around the holes that nothing fills any more."""
         gone = [hole for hole in self._holes if hole.deadline <= now]
         self._holes = [hole for hole in self._holes if hole.deadline > now]
         return [(min(hole.start, hole.end), max(hole.start, hole.end)) for hole in gone]
+
+    def _resume(self, number: int, at: int, now: float) -> None:
+        """The first number of a connection that follows another: replayed ones fill what that one lost at its end."""
+        assert self.before is not None
+        tail = self.before
+        if number > tail.number + 1:
+            # Only what the one before vouched for can have been lost: between the two nobody vouches.
+            self._holes.append(_Hole(tail.number + 1, number - 1, tail.at, min(at, tail.reached), now + PATIENCE))
+        self._last, self._last_at = max((number, at), (tail.number, tail.at))
 
     def _step(self, number: int, at: int, now: float) -> None:
         assert self._last is not None

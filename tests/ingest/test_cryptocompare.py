@@ -211,11 +211,23 @@ def test_an_unknown_market_is_said_to_be_one() -> None:
         history(vendor, "1m", TODAY - DAY, TODAY, Market("X", "BTC/USD"))
 
 
-def test_a_hole_in_the_middle_proves_nothing() -> None:
+def test_a_hole_in_the_middle_proves_nothing_where_the_hours_hold_more() -> None:
     vendor = Vendor(minutes(TODAY - 3 * DAY, NOW), NOW)
-    vendor.alter = lambda _, rows: rows[:700] + rows[705:]
+    vendor.alter = lambda name, rows: rows[:700] + rows[705:] if name == "histominute" else rows
     with pytest.raises(UnavailableError, match="missing"):
         history(vendor, "1m", TODAY - DAY, TODAY)
+    vendor.alter = lambda name, rows: rows[:-5] if name == "histominute" else rows
+    with pytest.raises(UnavailableError, match="missing"):
+        history(vendor, "1m", TODAY - DAY, TODAY)
+
+
+def test_a_server_that_leaves_quiet_minutes_out_is_believed_where_the_hours_agree() -> None:
+    every_third = {minute: trade for minute, trade in minutes(TODAY - 3 * DAY, NOW).items() if minute // 60 % 3 == 0}
+    vendor = Vendor(every_third, NOW)
+    vendor.alter = lambda _, rows: [row for row in rows if row["volumefrom"]]
+    found = history(vendor, "1m", TODAY - DAY, TODAY)
+    assert (found.start, found.end) == (at(TODAY - DAY), at(TODAY))
+    assert len(found.bars) == 480
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import structlog
 
 from barwright.ingest.feed import cryptocompare_live, roster
 from barwright.ingest.feed.cryptocompare import CryptoCompare
-from barwright.ingest.feed.sequence import PATIENCE, Sequence
+from barwright.ingest.feed.sequence import PATIENCE, Sequence, Tail
 from barwright.ingest.feed.source import (
     Alive,
     Event,
@@ -413,3 +413,37 @@ def test_numbers_that_are_no_count_mean_nothing() -> None:
         sparse.came(n, n * 10, 0.0)
     assert sparse.is_dense
     assert sparse.given_up(PATIENCE + 1)[0] == (990, 1010)
+
+
+def test_what_a_connection_lost_at_its_end_is_missed_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("barwright.ingest.feed.sequence.PATIENCE", 0.2)
+    tail = Tail(100, T * US, (T + 5) * US)
+    first, resumed = Sequence("M"), Sequence("M", tail)
+    first.came(100, T * US, 0.0)
+    assert first.tail((T + 5) * US) == tail
+    # Replayed trades fill what was lost; a first number further on leaves a hole up to what had been vouched for.
+    resumed.came(99, (T - 1) * US, 0.0)
+    resumed.came(100, T * US, 0.0)
+    resumed.came(101, (T + 1) * US, 0.0)
+    assert not resumed.has_holes
+    late = Sequence("M", tail)
+    late.came(150, (T + 500) * US, 0.0)
+    assert late.safe == T * US
+    assert late.given_up(1.0) == [(T * US, (T + 5) * US)]
+
+
+def test_nothing_beyond_an_open_hole_is_vouched_for() -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.welcome(T * MS)
+        await peer.accept()
+        await peer.send(heartbeat(T * MS), trade(102, T + 1), trade(104, T + 3), heartbeat((T + 9) * MS))
+        await peer.connection.wait_closed()
+
+    async def scenario(client: Client) -> None:
+        miss = await client.take(Missed)
+        told = [event.at for event in client.events[: client.events.index(miss)] if isinstance(event, Alive)]
+        assert max(told) <= (T + 1) * US
+        while (await client.take(Alive)).at < (T + 9) * US:
+            pass
+
+    play(talk, scenario)

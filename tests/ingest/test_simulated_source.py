@@ -206,7 +206,7 @@ def test_from_since_on_every_trade_comes_with_all_its_digits(exchange: Running) 
 def test_lost_messages_are_missed(exchange: Running) -> None:
     async def scenario(stream: Any, events: list[Event]) -> None:
         await until(stream, events, lambda event: isinstance(event, Subscribed))
-        exchange.fault("lose", seconds=2, share=0.1)
+        exchange.fault("lose", seconds=2, share=0.5)
         await until(stream, events, lambda event: isinstance(event, Missed))
         last = time.time() * 1e6
         await until(stream, events, lambda event: isinstance(event, Alive) and event.at > last + 3_000_000)
