@@ -110,7 +110,7 @@ def record(symbol: str, task: int, lo: datetime, hi: datetime) -> bytes:
     minutes = (hi - lo) // timedelta(minutes=1)
     common = {"symbol": symbol, "interval": "1m", "source": "simulator", "task": task, "attempt": 1}
     bars = [
-        {"type": "bar", **common, "ts": int((lo + timedelta(minutes=n)).timestamp() * 1000), "open": "64000.12",
+        {"type": "bar", **common, "ts": f"{lo + timedelta(minutes=n):%Y-%m-%dT%H:%M:%SZ}", "open": "64000.12",
          "high": f"640{n % 90 + 10}.99", "low": "63999.01", "close": "64001.5", "volume": f"1.{n:06}",
          "quote_volume": f"{64000 + n}.123456"}
         for n in range(minutes)

@@ -94,9 +94,10 @@ def missed_minutes(mark: Mark) -> tuple[str, range]:
     """The symbol of a `missed` mark and its minutes, counted from 1970: its span widened. Raises RefusedError."""
     symbol = symbol_of(mark.symbol or "")
     start, end = read_time(mark.start), read_time(mark.end)
-    if start is None or end is None or start >= end:
+    # A span of no length is the moment of a trade that could not be read: its minute.
+    if start is None or end is None or start > end:
         raise RefusedError("from, to: no span of time")
-    minutes = range(start // MINUTE, -(-end // MINUTE))
+    minutes = range(start // MINUTE, max(-(-end // MINUTE), start // MINUTE + 1))
     if len(minutes) > MOST_MISSED:
         raise RefusedError(f"from, to: more than {MOST_MISSED:,} minutes missed at once")
     return symbol, minutes
