@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from barwright.ingest.feed import broker
 from barwright.ingest.feed.source import Alive, Event, History, Market, Subscribed, Subscriptions, Trades
 from barwright.ingest.kafka import KafkaConsumer, TopicPartition
 from barwright.ingest.ticks import Bar, Trade, stamp
@@ -55,10 +56,10 @@ class Scripted:
         return f"market of {symbol}"
 
     def say(self, *events: Event | Exception) -> None:
-        """Events, in this order, from any thread."""
+        """Events, in this order, from any thread; to nobody where the feed has ended."""
         assert self._loop
         for event in events:
-            self._loop.call_soon_threadsafe(self.events.put_nowait, event)
+            broker.tell(self._loop, self.events.put_nowait, event)
 
     async def history(self, market: Market, interval: str, start: datetime, end: datetime) -> History:
         self.asked.append((market.symbol, interval, start, end))
