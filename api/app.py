@@ -14,6 +14,7 @@ from barwright.api.documentation import DESCRIPTION
 from barwright.api.errors import ApiError
 from barwright.api.health import health_routes
 from barwright.api.history import history_routes
+from barwright.api.metrics import metrics_routes
 from barwright.api.reading import bars_routes
 from barwright.api.services import Services
 from barwright.api.symbols import symbols_routes
@@ -32,6 +33,7 @@ def create_app(settings: Settings) -> Litestar:
             *symbols_routes(services),
             *history_routes(services),
             *health_routes(services),
+            *metrics_routes(services),
         ],
         exception_handlers={ApiError: _ours, HTTPException: _http, Exception: _bug},
         lifespan=[services.lifespan],

@@ -121,6 +121,13 @@ class StatusOperation(Documented):
     }  # fmt: skip
 
 
+class MetricsOperation(Documented):
+    """`GET /metrics`."""
+
+    tag = False
+    gives: ClassVar[Any] = 'barwright_machines{role="feed",machine="live_connection",state="streaming"} 1.0'
+
+
 class LiveOperation(Documented):
     """`GET /health/live`."""
 

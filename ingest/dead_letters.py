@@ -62,7 +62,8 @@ def resend(
 
     Returns how many those are, and by topic why others are not: a topic that is gone keeps no other waiting.
     """
-    wanted = [*found][::-1]
+    # A mark vouches for a moment that is over: sent again it would only break its session's count.
+    wanted = [letter for letter in found if _fields(letter.raw).get("type") != b'"mark"'][::-1]
     if not wanted:
         return 0, {}
     count, failures = 0, dict[str, KafkaError]()
@@ -88,10 +89,24 @@ def _send(producer: Any, letter: Letter, failures: dict[str, KafkaError]) -> Any
     """The future of a letter's record; None where there is none. A topic that was waited for in vain is left alone."""
     if letter.topic not in failures:
         try:
-            return producer.send(letter.topic, key=_key(letter.raw), value=letter.raw)
+            return producer.send(letter.topic, key=_key(letter.raw), value=_value(letter.raw))
         except KafkaError as error:
             failures[letter.topic] = error
     return None
+
+
+def _value(raw: bytes) -> bytes:
+    """What is sent again: the same bytes, but for the live session, which has long counted its trades."""
+    fields = _fields(raw)
+    return msgspec.json.encode(fields) if fields.pop("session", None) else raw
+
+
+def _fields(raw: bytes) -> dict[str, msgspec.Raw]:
+    """The fields of an object, each as it is written; none where it is no object."""
+    try:
+        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
 
 
 def _key(raw: bytes) -> bytes | None:

@@ -73,12 +73,16 @@ class Store:
         self.connection.close()
 
     def set_clock(self) -> None:
-        """Measure the clock again once a minute."""
+        """Measure the clock again once a minute, and look which symbols there are: some were purged or registered."""
         if time.monotonic() - self._clock_at > 60:
             asked = time.time()
             row = self.connection.execute(Q["clock"]).fetchone()
             self.clock.set(row[0] if row else asked, asked, time.time())
             self._clock_at = time.monotonic()
+            known = dict(self.connection.execute(Q["known_symbols"]).fetchall())
+            for symbol in list(self.rules.keys() - known.keys()):
+                self.rules.pop(symbol, None)
+            self.rules.update(known)
 
     def standing(self, claims: Iterable[Claim]) -> dict[Claim, int | None]:
         """Where each claim's position stands; None where it is no longer ours."""

@@ -28,6 +28,8 @@ begin
         source = excluded.source, market = excluded.market, base = excluded.base, quote = excluded.quote,
         history_start = least(s.history_start, excluded.history_start), history_source = excluded.history_source,
         grace = excluded.grace, live = excluded.live, stopped_at = null,
+        -- Another producer may number the trades in another way.
+        seq_rule = case when s.source is not distinct from excluded.source then s.seq_rule end,
         history_end = case when not excluded.live then coalesce(s.history_end, excluded.history_end) end,
         minutes_since = case when (s.history_source, s.market) is not distinct from (excluded.history_source, excluded.market)
                              then s.minutes_since end,
@@ -148,6 +150,14 @@ begin atomic
             select range_agg(span) from backfill_task as t
             where t.symbol = s.symbol
             and (t.status not in ('landed', 'cancelled') or t.status = 'landed' and t.landed_at > now() - pause)
+        ), '{}') - coalesce((
+            -- What landed five times within an hour and is still missing will not come the sixth time: a bar that is
+            -- refused each time, say. It is left alone for 10 minutes.
+            select range_agg(again.span) from (
+                select span from backfill_task as t
+                where t.symbol = s.symbol and t.landed_at > now() - interval '1 hour' and t.reason = 'gap' and pause > '0'
+                group by span having count(*) >= 5 and max(landed_at) > now() - interval '10 minutes'
+            ) as again
         ), '{}')
     else '{}' end;
 end;

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from random import Random
 
 from barwright.ingest import kafka
@@ -67,6 +70,28 @@ def connections_cut(system: System, random: Random) -> str:
     except Exception as error:
         return f"connections stay: {error}"
     return f"cut {share:.0%} of the database's connections"
+
+
+def backed_up(system: System) -> None:
+    """Keep a copy of the database as it is now."""
+    _standing_still(system, lambda data, copy: subprocess.run(["cp", "-a", data, copy], check=True))
+
+
+def restored(system: System) -> None:
+    """The database is what it was when it was backed up; Kafka, the exchange and everybody else have gone on."""
+
+    def put_back(data: Path, copy: Path) -> None:
+        shutil.rmtree(data)
+        copy.rename(data)
+
+    _standing_still(system, put_back)
+
+
+def _standing_still(system: System, work: Callable[[Path, Path], object]) -> None:
+    postgres = system.services["postgres"]
+    postgres.stop()
+    work(postgres.directory, postgres.directory.with_name("postgres-backup"))
+    postgres.start()
 
 
 def topic_deleted(system: System, random: Random) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,10 +84,16 @@ def _break(system: System, random: Random, seconds: float, begun: datetime, quie
            report: Report, say: Callable[[str], None]) -> None:  # fmt: skip
     """One fault after the other; meanwhile two more symbols are registered."""
     began, choices = time.monotonic(), faults.choices(list(SYMBOLS[:2]), *quiet)
-    waiting = list(SYMBOLS[2:])
+    waiting, moments = list(SYMBOLS[2:]), [0.2, 0.6] if not system.external else []
     while (passed := time.monotonic() - began) < seconds:
         if waiting and passed > seconds * (3 - len(waiting)) / 4:
             _register(system, waiting.pop(0), begun)
+        if moments and passed > seconds * moments[0]:
+            what = (
+                _back_up(system) if moments.pop(0) == 0.2 else _restore(system, SYMBOLS[: -len(waiting) or None], begun)
+            )
+            report.faults.append(what)
+            say(f"{passed:6.1f}  {what}")
         usable = choices if passed < CORRECTING else choices[:-1]
         what = random.choice(usable)(system, random)
         report.faults.append(what)
@@ -95,6 +101,19 @@ def _break(system: System, random: Random, seconds: float, begun: datetime, quie
         time.sleep(random.uniform(0.1, 2))
     while waiting:
         _register(system, waiting.pop(0), begun)
+
+
+def _back_up(system: System) -> str:
+    faults.backed_up(system)
+    return "backed the database up"
+
+
+def _restore(system: System, symbols: Sequence[str], begun: datetime) -> str:
+    faults.restored(system)
+    # Whoever was registered since the backup has to be registered again.
+    for symbol in symbols:
+        _register(system, symbol, begun)
+    return "restored the database from its backup"
 
 
 def _heal(system: System, corrected: datetime, end: datetime, report: Report, say: Callable[[str], None]) -> None:
