@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 UV := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-annotate --no-header
 
-.PHONY: run test check bench lock clean
+.PHONY: run test check chaos bench diagrams lock clean
 
 run: .venv/run  ## everything on this machine, in the foreground; Ctrl-C stops it
 	@$(BIN)/barwright run
@@ -19,6 +19,13 @@ check: .venv/dev  ## lint, format, types, import rule
 	@$(BIN)/mypy
 	@$(BIN)/pytest -q tests/test_imports.py
 
+chaos: .venv/dev  ## break everything at random, then compare every bar: ARGS="--minutes 5 --seed 7"
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+diagrams: .venv/dev  ## draw the state machines again
+	@$(BIN)/barwright diagram --format dot --output docs/machines
+	@$(BIN)/barwright diagram --format svg --output docs/machines
+
 bench: .venv/dev  ## measure on this machine
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -26,6 +33,8 @@ lock: .venv/dev  ## lock the dependencies again, with hashes
 	@$(PIP) install uv
 	@$(UV) requirements.in requirements-build.in -o requirements.lock
 	@$(UV) requirements-dev.in -o requirements-dev.lock
+	@$(UV) requirements-ccxt.in -o requirements-ccxt.lock
+	@$(UV) tests/ingest/cryptofeed.in -o tests/ingest/cryptofeed.lock
 
 clean:  ## remove what can be made again; the data in .barwright stays
 	rm -rf .venv .jars build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/timescaledb/node_modules

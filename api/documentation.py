@@ -120,6 +120,7 @@ class Documented(Operation):
     takes: ClassVar[Sequence[Parameter]] = ()
     gives: ClassVar[Any] = {}
     csv: ClassVar[bool] = False
+    text: ClassVar[bool] = False
     tag: ClassVar[bool] = True
     wants: ClassVar[Any] = None
     statuses: ClassVar[dict[str, str]] = {"400": "The request is wrong, and how.", "503": "The database is away."}
@@ -128,6 +129,9 @@ class Documented(Operation):
         """Replace what was inferred."""
         self.parameters = list(self.takes)
         content = json_of(self.gives)
+        if self.text:
+            schema = Schema(type=T.STRING)
+            content = {"text/plain": OpenAPIMediaType(schema=schema, examples={"line": Example(value=self.gives)})}
         if self.csv:
             content["text/csv"] = OpenAPIMediaType(schema=Schema(type=T.STRING),
                                                    examples={"header": Example(value=CSV_HEADER.decode())})  # fmt: skip

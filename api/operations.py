@@ -125,6 +125,7 @@ class MetricsOperation(Documented):
     """`GET /metrics`."""
 
     tag = False
+    text = True
     gives: ClassVar[Any] = 'barwright_machines{role="feed",machine="live_connection",state="streaming"} 1.0'
 
 

@@ -91,10 +91,7 @@ class Settings(BaseSettings):
     )
 
     simulator_symbols: str = Field(
-        "BTCUSD,ETHUSD,SOLUSD,XRPUSD,EUR/USD", description="symbols of the simulated feed, comma-separated"
-    )
-    simulator_rate: float = Field(
-        40.0, gt=0, description="trades per second of the simulated feed, all symbols together"
+        "BTCUSD,ETHUSD,SOLUSD,XRPUSD,EUR/USD", description="symbols that `make run` registers at its own exchange"
     )
     simulator_seed: int = Field(1, description="seed of the simulated market")
     simulator_url: str = Field(

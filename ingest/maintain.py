@@ -120,6 +120,7 @@ class Maintenance:
         age = timedelta(days=self.settings.revision_days)
         self.connection.execute(Q["forget_revisions"], {"age": age})
         self.connection.execute(Q["forget_tasks"], {"age": age})
+        self.connection.execute(Q["fold_sessions"])
 
     def _number(self, query: Any, args: dict[str, Any]) -> int:
         row = self.connection.execute(query, args).fetchone()

@@ -44,7 +44,7 @@ SIDES: Final = {"buy": "b", "sell": "s", None: "\\N"}
 NULL: Final = "\\N"
 
 
-class Trade(msgspec.Struct, tag_field="type", tag="trade", gc=False):
+class Trade(msgspec.Struct, tag_field="type", tag="trade", gc=False, omit_defaults=True):
     """One trade as it arrived. `ts` is RFC 3339 or integer milliseconds; numbers are their own digits."""
 
     symbol: str

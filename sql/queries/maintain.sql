@@ -94,5 +94,20 @@ with old as (
 )
 delete from actor where at < now() - interval '1 minute';
 
+-- fold_sessions: what connections that ended proved of the same symbols becomes one row; no mark fits its number
+with groups as (
+    select topic, partition, source, symbols from live_session
+    where seen_at < now() - interval '1 hour' group by 1, 2, 3, 4 having count(*) > 1
+), ended as (
+    delete from live_session as s using groups as g
+    where (s.topic, s.partition, s.source, s.symbols) = (g.topic, g.partition, g.source, g.symbols)
+    and s.seen_at < now() - interval '1 hour'
+    returning s.*
+)
+insert into live_session (session, topic, partition, topic_id, source, symbols, covered, until, n, seen_at)
+select 'folded-' || gen_random_uuid(), topic, partition, (array_agg(topic_id))[1], source, symbols, range_agg(covered),
+       max(until), -1, max(seen_at)
+from ended group by topic, partition, source, symbols;
+
 -- audit: look at one closed bucket chosen by chance; null where it could not be judged
 select s.symbol, s."interval", s.bucket, audit_bucket(s.symbol, s."interval", s.bucket) from audit_sample(%(symbol)s) as s;

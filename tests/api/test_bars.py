@@ -21,7 +21,7 @@ New = Callable[..., Market]
 
 
 @settings(
-    max_examples=15, deadline=None, phases=[Phase.generate],
+    max_examples=10, deadline=None, phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(steps=steps)
@@ -286,7 +286,7 @@ def test_the_first_examples_of_the_schema_are_answered(api: Api, new: New) -> No
             body = next(iter(sent.values()))["value"] if sent else None
             answer = api.client.request(method, path.format(**values), params=params, json=body)
             assert answer.status_code == (204 if method == "delete" else 200), (method, path, answer.text)
-            if method == "get":
+            if method == "get" and "application/json" in operation["responses"]["200"]["content"]:
                 assert names(example(operation)) <= names(answer.json()), path
 
 

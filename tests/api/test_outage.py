@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,12 @@ def unavailable(api: Api, path: str) -> None:
         assert set(answer.json()) == {"code", "message", "details", "hint"}
 
 
+def all_unavailable(api: Api, *paths: str) -> None:
+    """At the same time: each waits two seconds for the database."""
+    with ThreadPoolExecutor(len(paths)) as threads:
+        list(threads.map(lambda path: unavailable(api, path), paths))
+
+
 def test_the_database_stops_and_starts_again(api: Api, own_postgres: Postgres) -> None:
     for path in PATHS:
         assert api.client.get(path).status_code == 200
@@ -72,8 +79,7 @@ def test_the_database_stops_and_starts_again(api: Api, own_postgres: Postgres) -
     own_postgres.stop()
     try:
         time.sleep(1.2)  # what is cached may be served for a second
-        for path in [*PATHS, "/health/ready"]:
-            unavailable(api, path)
+        all_unavailable(api, *PATHS, "/health/ready")
         for write in (api.client.put("/v1/symbols/A", json={"source": "kafka", "start": "2020-01-01"}),
                       api.client.delete("/v1/symbols/A")):  # fmt: skip
             assert (write.status_code, write.headers["retry-after"]) == (503, "1")
@@ -129,13 +135,11 @@ def test_it_starts_before_the_database(own_postgres: Postgres, valkey: Server, t
         own_postgres.stop()
         try:
             with serving(url, valkey.url, tmp_path / "serve.log") as api:
-                for path in PATHS:
-                    unavailable(api, path)
+                all_unavailable(api, *PATHS)
                 own_postgres.start()
                 ready: Any = eventually(lambda: _not_migrated(api), 6)
                 assert "barwright migrate" in ready["hint"]
-                for path in PATHS:
-                    unavailable(api, path)
+                all_unavailable(api, *PATHS)
                 migrations.upgrade(Settings(database_url=url, engine="postgres"))
                 assert eventually(lambda: api.json("/health/ready"), 6)["status"] == "ready"
                 eventually(lambda: _found(api), 3)

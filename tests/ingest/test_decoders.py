@@ -240,7 +240,7 @@ def test_ingest_reads_further_topics_by_a_pattern_each_with_its_decoder(world: W
     # A pattern that also fits the dynamic topics must not read them twice.
     world.settings = world.settings.model_copy(
         update={
-            "tick_pattern": f"^{re.escape(name)}-.*|^dynamic-.*",
+            "tick_pattern": f"^{re.escape(name)}-.*|^{re.escape(world.dynamic)}.*",
             "decoders": f"^{name}-feed$=cryptofeed;^{name}-binance=binance",
         }
     )

@@ -111,6 +111,8 @@ def kills(world: World, ticks: int, times: int) -> None:
     exact(world, ticks, 120)
 
 
+# The minute of chaos breaks the same; this is the one fault by itself.
+@pytest.mark.slow
 def test_killed_at_random_moments(world: World) -> None:
     kills(world, ticks=200_000, times=3)
 
@@ -163,10 +165,14 @@ def test_the_database_is_stopped_and_started_again(world: World, postgres: Serve
     outage(world, postgres.stop, postgres.start)  # type: ignore[attr-defined]
 
 
+# The minute of chaos breaks the same; this is the one fault by itself.
+@pytest.mark.slow
 def test_the_database_is_killed(world: World, postgres: Server) -> None:
     outage(world, postgres.kill, postgres.start)  # type: ignore[attr-defined]
 
 
+# The minute of chaos breaks the same; this is the one fault by itself.
+@pytest.mark.slow
 def test_the_broker_is_killed_and_started_again(world: World, kafka: Server) -> None:
     outage(world, kafka.kill, kafka.start)  # type: ignore[attr-defined]
 
@@ -176,7 +182,9 @@ def test_the_broker_is_stopped_and_started_again(world: World, kafka: Server) ->
     outage(world, kafka.stop, kafka.start)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["postgres", *(pytest.param(n, marks=pytest.mark.slow) for n in ("kafka", "valkey"))])
+# The minute of chaos breaks the same; this is the one fault by itself.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["postgres", "kafka", "valkey"])
 def test_a_server_is_frozen(world: World, request: pytest.FixtureRequest, name: str) -> None:
     server = request.getfixturevalue(name)
 

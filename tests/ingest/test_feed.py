@@ -214,6 +214,8 @@ def test_it_ends_within_two_seconds(feeding: Feeding) -> None:
 
 # kafka-python leaves a socket behind with each connection that is refused.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# The minute of chaos breaks the same; this is the one fault by itself.
+@pytest.mark.slow
 def test_a_broker_that_is_away_holds_the_source_back_and_ends_sessions(
     feeding: Feeding, kafka: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,7 +192,7 @@ def test_a_file_reaches_kafka_whole_and_in_order(world: World, tmp_path: Path) -
         sent = [trade for _, trades in mine for trade in trades]
         assert [int(trade["id"]) for trade in sent] == list(range(place, count, 4))
         assert sent[0] == {
-            "type": "trade", "symbol": symbol, "ts": 1570752011620 + place, "id": str(place), "seq": None,
+            "type": "trade", "symbol": symbol, "ts": 1570752011620 + place, "id": str(place),
             "price": f"{place + 1}.5", "size": "0.25", "side": "buy" if place % 3 else "sell",
         }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from barwright import sql
 from tests.sql.history import History
 from tests.sql.market import Market
 
@@ -50,6 +51,20 @@ def test_two_connections_and_a_topic_made_again(new: New) -> None:
     assert h.covered() == [("03-01 10:00", "03-01 10:03")]
     h.mark(3, "03-01 10:05", "03-01 10:07", session=f"a{h.symbol}")
     assert h.covered() == [("03-01 10:00", "03-01 10:03"), ("03-01 10:06", "03-01 10:07")]
+
+
+def test_what_ended_connections_proved_is_kept_in_one_row(new: New) -> None:
+    h = History(new())
+    for n, name in enumerate("abc"):
+        h.mark(1, f"03-01 1{n}:00", f"03-01 1{n}:30", session=f"{name}{h.symbol}")
+    before = h.covered()
+    ours = "where symbols @> array[%s]"
+    h.connection.execute(f"update live_session set seen_at = now() - interval '2 hours' {ours}", (h.symbol,))
+    h.mark(1, "03-01 13:00", "03-01 13:30", session=f"d{h.symbol}")
+    for _ in range(2):
+        h.connection.execute(sql.queries("maintain")["fold_sessions"])
+        assert h.connection.execute(f"select count(*) from live_session {ours}", (h.symbol,)).fetchone() == (2,)
+    assert h.covered() == [*before, ("03-01 13:00", "03-01 13:30")]
 
 
 def test_a_refused_trade_cuts_its_minute_until_it_is_imported(new: New) -> None:
