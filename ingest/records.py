@@ -26,11 +26,11 @@ from barwright.ingest.ticks import (
     symbol_of,
 )
 
-_PRICE: Final = rf"(?=[0.]*[1-9]){NUMBER}"
-# A minute's row as COPY text, if it needs no second look but at the order of its prices.
+# A minute's row as COPY text, if it needs no second look but at the order of its prices (above zero where the low is).
 PLAIN_BAR: Final = re.compile(
     r"[0-9]{4}-[0-9][0-9]-[0-9][0-9]T(?:[01][0-9]|2[0-3]):[0-5][0-9]:00(?:\.0{1,6})?(?:Z|\+00:00)"
-    rf"\t{SYMBOL}\t-1\t{_PRICE}\t{NUMBER}\t\\N\t{_PRICE}\t{_PRICE}\t{_PRICE}\t(?:{NUMBER}|\\N)\t(?:[0-9]{{1,9}}|\\N)\n"
+    rf"\t{SYMBOL}\t-1\t{NUMBER}\t{NUMBER}\t\\N\t{NUMBER}\t{NUMBER}\t(?=[0.]*[1-9]){NUMBER}\t(?:{NUMBER}|\\N)"
+    r"\t(?:[0-9]{1,9}|\\N)\n"
 ).fullmatch
 # Minutes of a day by their text: half as dear as to read both numbers.
 CLOCK: Final = {f"{minute // 60:02}:{minute % 60:02}": minute for minute in range(1440)}
@@ -90,9 +90,10 @@ def _fill(found: Import, bars: Sequence[Item], value: bytes, window: Window) -> 
     letters: list[Letter] = []
     days: dict[str, int] = {}
     symbol, lo, hi, task = found.symbol, max(found.lo, -(-window.oldest // MINUTE)), found.hi, found.task
-    is_fine = found.is_fine
+    is_fine, attempt = found.is_fine, found.attempt
+    add_row, add_bucket, add_place = found.rows.append, found.buckets.append, found.places.append
     for place, bar in enumerate(bars):
-        if is_fine and type(bar) is Bar and type(bar.ts) is str and bar.symbol == symbol and bar.task == task:
+        if is_fine and type(bar) is Bar and bar.symbol == symbol and bar.task == task and type(bar.ts) is str:
             ts, quote, trades = bar.ts, bar.quote_volume, bar.trades
             row = (
                 f"{ts}\t{symbol}\t-1\t{bar.close}\t{bar.volume}\t\\N\t{bar.open}\t{bar.high}\t{bar.low}"
@@ -103,10 +104,10 @@ def _fill(found: Import, bars: Sequence[Item], value: bytes, window: Window) -> 
                 if midnight is None:
                     midnight = days[ts[:10]] = _midnight(ts[:10])
                 minute = midnight + CLOCK[ts[11:16]]
-                if lo <= minute < hi and (task is None or bar.attempt == found.attempt):
-                    found.rows.append(row)
-                    found.buckets.append(minute)
-                    found.places.append(place)
+                if lo <= minute < hi and (task is None or bar.attempt == attempt):
+                    add_row(row)
+                    add_bucket(minute)
+                    add_place(place)
                     continue
         try:
             _look(found, bar, place, window)
