@@ -11,10 +11,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from barwright import sql
 from barwright.errors import BarwrightError
 from barwright.migrations import downgrade, upgrade
 from barwright.migrations.server import Server, choose
 from barwright.settings import Settings
+from barwright.sql.engine import engine_of
 from tests.services import ROOT
 
 OBJECTS = """
@@ -125,3 +127,31 @@ def test_the_engine_is_chosen_by_what_the_server_offers() -> None:
     assert choose(Server(180006, "2.29.2", "timescale"), "auto", "2.29.2") == "timescaledb"
     assert choose(Server(180006, "2.30.0-dev", "timescale"), "timescaledb", "2.29.2") == "timescaledb"
     assert choose(Server(180006, "2.29.2", "apache"), "postgres", "2.29.2") == "postgres"
+
+
+def test_a_database_with_bars_takes_history_on_and_off_again(empty_database: str) -> None:
+    """From the first revision with ticks landed and rolled up, to the newest and back: the bars stay what they are."""
+    extension(empty_database)
+    settings = Settings(database_url=empty_database)
+    upgrade(settings, "0001")
+    fill = """
+        insert into ticks (symbol, ts, seq, price, size)
+        select 'A', date_trunc('day', now()) - interval '3 days' + n * interval '1 minute', n, 100 + n % 7, 1
+        from generate_series(0, 3000) as n
+    """
+    totals = """
+        select (select sum(volume) from ohlcv_1h), (select sum(volume) from ohlcv_1mo), (select max(high) from ohlcv_1d)
+    """
+    with sql.connect(empty_database, "test", autocommit=True) as connection:
+        connection.execute("insert into symbols (symbol, seq_rule) values ('A', 'id')")
+        connection.execute("select prepare_ticks(array[now(), now() - interval '7 days'])")
+        connection.execute(fill)
+        connection.execute(
+            "insert into late_range (symbol, span) values ('A', tstzrange(now() - interval '4 days', now()))"
+        )
+    for step in ("head", "0001", "head"):
+        downgrade(settings, step) if step == "0001" else upgrade(settings, step)
+        with sql.connect(empty_database, "test", autocommit=True) as connection:
+            if step == "head":
+                engine_of(connection).repair()
+            assert connection.execute(totals).fetchone() == (3001, 3001, 106)

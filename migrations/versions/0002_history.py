@@ -22,7 +22,7 @@ def upgrade() -> None:
     run("common/history.sql", "common/coverage.sql", f"{engine}/history.sql")
     if engine == "timescaledb":
         run("common/calendar.sql")
-    run("common/tasks.sql", "common/landing.sql", "common/audit.sql", "common/comments.sql")
+    run("common/symbols.sql", "common/tasks.sql", "common/landing.sql", "common/audit.sql", "common/comments.sql")
 
 
 def downgrade() -> None:
