@@ -97,8 +97,9 @@ class Maintenance:
             self._seldom()
         if now >= self._audit_at:
             machine.audit()
+            began = time.monotonic()
             audit(self.connection)
-            self._audit_at = now + REST * (time.monotonic() - now)
+            self._audit_at = began + REST * (time.monotonic() - began)
         machine.notify()
         self.connection.execute(Q["finish_tasks"])
         machine.rest()
