@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -45,7 +46,7 @@ async def live(name: str, make: Callable[[], Any], subscriptions: Subscriptions)
         await exchange.close()
 
 
-class _Follow:
+class _Follow(ABC):
     """What both ways share: one task for each market, an outbox, and the newest time seen."""
 
     def __init__(self, name: str, exchange: Any) -> None:
@@ -115,8 +116,9 @@ class _Follow:
                 self.outbox.fail(error)
                 return
 
+    @abstractmethod
     async def _follow(self, market: _Followed) -> None:
-        raise NotImplementedError
+        """Pass a market's trades on, until that fails. Raises SourceError, RefusalError."""
 
     async def _ask(self, method: str, *arguments: Any) -> list[Any]:
         with translated(self.name):

@@ -120,7 +120,7 @@ declare
     gone timestamptz[];
 begin
     if the_interval = '1m' and fresh is null then
-        -- By a hash: what has just been inserted is looked through too, and a list compared with each row took 13 ms a day.
+        -- By a hash: what has just been inserted is looked through too, and a list would be compared with each row.
         gone := array(
             select ts from (
                 select ts from ticks
