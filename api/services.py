@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 from litestar import Litestar
 
+from barwright.api.access.keys import Keys
 from barwright.api.bars import Bars
 from barwright.api.cover import Cover
 from barwright.api.coverages import Coverages
@@ -25,6 +26,7 @@ class Services:
         self.settings = settings
         self.database = Database(settings)
         self.writer = Writer(settings)
+        self.access = Keys(settings)
         self.store = Store(settings.page_cache_bars)
         self.shared = Shared(settings)
         self.follower = Follower(self.database, self._changed)
