@@ -5,12 +5,14 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 UV := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-annotate --no-header
 
-.PHONY: run test check chaos bench diagrams lock clean
+.PHONY: run test check pages chaos bench diagrams lock clean
 
 run: .venv/run  ## everything on this machine, in the foreground; Ctrl-C stops it
+	@$(MAKE) --no-print-directory pages
 	@$(BIN)/barwright run
 
 test: .venv/dev  ## all tests; starts what it needs and leaves nothing running
+	@$(MAKE) --no-print-directory pages
 	@$(BIN)/pytest $(ARGS)
 
 check: .venv/dev  ## lint, format, types, import rule
@@ -18,6 +20,9 @@ check: .venv/dev  ## lint, format, types, import rule
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/pytest -q tests/test_imports.py
+
+pages: api/web/dist/licences.txt.gz  ## bundle the pages; run and test do it where a source is newer
+	@:
 
 chaos: .venv/dev  ## break everything at random, then compare every bar: ARGS="--minutes 5 --seed 7"
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -37,8 +42,13 @@ lock: .venv/dev  ## lock the dependencies again, with hashes
 	@$(UV) tests/ingest/cryptofeed.in -o tests/ingest/cryptofeed.lock
 
 clean:  ## remove what can be made again; the data in .barwright stays
-	rm -rf .venv .jars build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/timescaledb/node_modules
+	rm -rf .venv .jars build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/timescaledb/node_modules api/web/dist api/web/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The last file that build.mjs writes. Node.js comes with either environment; esbuild's binary needs no install script.
+api/web/dist/licences.txt.gz: $(wildcard api/web/*.*) api/web/NOTICE
+	@echo "bundling the pages"
+	@cd api/web && export PATH="$(CURDIR)/$(BIN):$$PATH" && npm ci --ignore-scripts --no-audit --no-fund --silent && node build.mjs
 
 .venv/run: requirements.lock pyproject.toml | .venv/made
 	@echo "installing Barwright into .venv"
