@@ -18,6 +18,7 @@ from barwright.api.metrics import metrics_routes
 from barwright.api.reading import bars_routes
 from barwright.api.services import Services
 from barwright.api.symbols import symbols_routes
+from barwright.api.udf.routes import udf_routes
 from barwright.settings import Settings
 
 log = structlog.get_logger()
@@ -34,6 +35,7 @@ def create_app(settings: Settings) -> Litestar:
             *history_routes(services),
             *health_routes(services),
             *metrics_routes(services),
+            udf_routes(services),
         ],
         exception_handlers={ApiError: _ours, HTTPException: _http, Exception: _bug},
         lifespan=[services.lifespan],

@@ -53,6 +53,7 @@ def _field(name: str, value: Any, nullable: bool) -> Schema:
 
 
 def json_of(example: Any) -> dict[str, OpenAPIMediaType]:
+    """The content of an answer in JSON that looks like an example."""
     return {"application/json": OpenAPIMediaType(schema=_schema(example, NULLABLE),
                                                  examples={"an answer": Example(value=example)})}  # fmt: skip
 
@@ -64,51 +65,52 @@ def _problem(description: str, headers: dict[str, Any] | None) -> OpenAPIRespons
     })  # fmt: skip
 
 
-def _query(
+def query(
     name: str, description: str, example: Any, schema: Schema | None = None, required: bool = False
 ) -> Parameter:
+    """A parameter of the query string, text where no schema says otherwise."""
     return Parameter(
         name=name, param_in="query", description=description, required=required, schema=schema or Schema(type=T.STRING),
         examples={"for instance": Example(value=example)},
     )  # fmt: skip
 
 
-_SYMBOL_PARAMETER = _query("symbol", "The symbol, case-sensitive.", "BTCUSD", required=True)
+_SYMBOL_PARAMETER = query("symbol", "The symbol, case-sensitive.", "BTCUSD", required=True)
 _INTERVAL = Schema(type=T.STRING, enum=list(LEVELS))
 _TIME = Schema(any_of=[Schema(type=T.STRING), Schema(type=T.INTEGER)])
 BARS_PARAMETERS = (
     _SYMBOL_PARAMETER,
-    _query("interval", "Width of the bars; `60m`, `24h` and `7d` are understood too. Weeks start on Monday.", "1m",
-           Schema(type=T.STRING), required=True),
-    _query("start", f"First bucket start, inclusive: {ALLOWED}. Without it: the newest `limit` bars before `end`.",
-           "2019-10-11T00:00:00Z", _TIME),
-    _query("end", "End of the bucket starts, exclusive; now without it (the open bar is included).", 1570838400, _TIME),
-    _query("limit", f"Most bars in the answer; {LIMIT} without it. CSV has no limit unless one is given.", 500,
-           Schema(type=T.INTEGER, minimum=1, maximum=MOST, default=LIMIT)),
-    _query("cursor", "`next_cursor` of the answer before; the rest of the request unchanged.",
-           "MTphc2M6MTU3MDgzODQwMDoxbTpCVENVU0Q"),
-    _query("order", "By bucket.", "desc", Schema(type=T.STRING, enum=["asc", "desc"], default="asc")),
-    _query("format", "JSON, or CSV with the same columns, streamed; there `X-Barwright-Complete` says what "
-           "`coverage.complete` does.", "json", Schema(type=T.STRING, enum=["json", "csv"], default="json")),
-    _query("wait", "Seconds to wait for what is missing, at most 30: it is asked for before all else, and the answer "
-           "comes when it has landed, or with what there is when the time is up. Registered symbols only, JSON only.",
-           5, Schema(type=T.NUMBER, exclusive_minimum=0, maximum=MOST_WAIT)),
+    query("interval", "Width of the bars; `60m`, `24h` and `7d` are understood too. Weeks start on Monday.", "1m",
+          Schema(type=T.STRING), required=True),
+    query("start", f"First bucket start, inclusive: {ALLOWED}. Without it: the newest `limit` bars before `end`.",
+          "2019-10-11T00:00:00Z", _TIME),
+    query("end", "End of the bucket starts, exclusive; now without it (the open bar is included).", 1570838400, _TIME),
+    query("limit", f"Most bars in the answer; {LIMIT} without it. CSV has no limit unless one is given.", 500,
+          Schema(type=T.INTEGER, minimum=1, maximum=MOST, default=LIMIT)),
+    query("cursor", "`next_cursor` of the answer before; the rest of the request unchanged.",
+          "MTphc2M6MTU3MDgzODQwMDoxbTpCVENVU0Q"),
+    query("order", "By bucket.", "desc", Schema(type=T.STRING, enum=["asc", "desc"], default="asc")),
+    query("format", "JSON, or CSV with the same columns, streamed; there `X-Barwright-Complete` says what "
+          "`coverage.complete` does.", "json", Schema(type=T.STRING, enum=["json", "csv"], default="json")),
+    query("wait", "Seconds to wait for what is missing, at most 30: it is asked for before all else, and the answer "
+          "comes when it has landed, or with what there is when the time is up. Registered symbols only, JSON only.",
+          5, Schema(type=T.NUMBER, exclusive_minimum=0, maximum=MOST_WAIT)),
 )  # fmt: skip
 LATEST_PARAMETERS = (
-    _query("symbol", "One or several symbols: repeated, or separated by commas.", "BTCUSD,ETHUSD", required=True),
-    _query("interval", "Width of the bars.", "1m", Schema(type=T.STRING, default="1m")),
+    query("symbol", "One or several symbols: repeated, or separated by commas.", "BTCUSD,ETHUSD", required=True),
+    query("interval", "Width of the bars.", "1m", Schema(type=T.STRING, default="1m")),
 )
 NAME = Parameter(
     name="name", param_in="path", required=True, schema=Schema(type=T.STRING),
     description="The symbol, slashes and all.", examples={"for instance": Example(value="EUR/USD")},
 )  # fmt: skip
-_ONLY = _query("symbol", "Only this symbol's.", "BTCUSD")
-_AT_MOST = _query("limit", "Most entries in the answer.", 100,
-                  Schema(type=T.INTEGER, minimum=1, maximum=MOST, default=LIMIT))  # fmt: skip
+_ONLY = query("symbol", "Only this symbol's.", "BTCUSD")
+_AT_MOST = query("limit", "Most entries in the answer.", 100,
+                 Schema(type=T.INTEGER, minimum=1, maximum=MOST, default=LIMIT))  # fmt: skip
 _BOOLEAN = Schema(type=T.STRING, enum=["true", "false"], default="false")
 LISTING = (_ONLY, _AT_MOST)
-TASKS = (_ONLY, _query("all", "Ended tasks too.", "true", _BOOLEAN), _AT_MOST)
-PURGING = (NAME, _query("purge", "Remove its data too.", "true", _BOOLEAN))
+TASKS = (_ONLY, query("all", "Ended tasks too.", "true", _BOOLEAN), _AT_MOST)
+PURGING = (NAME, query("purge", "Remove its data too.", "true", _BOOLEAN))
 _TAG = {"ETag": OpenAPIHeader(schema=Schema(type=T.STRING), description="Send it as If-None-Match: 304 if unchanged.")}
 RETRY = {"Retry-After": OpenAPIHeader(schema=Schema(type=T.INTEGER), description="Seconds.")}
 
