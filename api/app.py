@@ -9,12 +9,12 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from barwright import __version__
-from barwright.api.docs import Page
 from barwright.api.documentation import DESCRIPTION
 from barwright.api.errors import ApiError
 from barwright.api.health import health_routes
 from barwright.api.history import history_routes
 from barwright.api.metrics import metrics_routes
+from barwright.api.pages import Docs, files, pages_routes
 from barwright.api.reading import bars_routes
 from barwright.api.services import Services
 from barwright.api.symbols import symbols_routes
@@ -27,7 +27,7 @@ _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 400: "b
 
 def create_app(settings: Settings) -> Litestar:
     """The API of one process."""
-    services = Services(settings)
+    services, pages = Services(settings), files()
     app = Litestar(
         route_handlers=[
             *bars_routes(services),
@@ -35,6 +35,7 @@ def create_app(settings: Settings) -> Litestar:
             *history_routes(services),
             *health_routes(services),
             *metrics_routes(services),
+            *pages_routes(pages),
             udf_routes(services),
         ],
         exception_handlers={ApiError: _ours, HTTPException: _http, Exception: _bug},
@@ -46,7 +47,7 @@ def create_app(settings: Settings) -> Litestar:
             description=DESCRIPTION,
             path="/schema",
             use_handler_docstrings=True,
-            render_plugins=[Page(path="/"), JsonRenderPlugin(path="/openapi.json")],
+            render_plugins=[Docs(pages), JsonRenderPlugin(path="/openapi.json")],
         ),
     )
     app.state.services = services
