@@ -73,10 +73,10 @@ def respond(answer: Answer) -> ASGIResponse:
 
 
 def unchanged(headers: Iterable[tuple[bytes, bytes]], etag: str) -> bool:
-    """Whether If-None-Match names this ETag."""
+    """Whether If-None-Match names this ETag, or that of the same answer compressed."""
     for name, value in headers:
         if name == b"if-none-match":
-            tags = [tag.strip().removeprefix("W/") for tag in value.decode("latin-1").split(",")]
+            tags = [tag.strip().removeprefix("W/") for tag in value.decode("latin-1").replace('-gzip"', '"').split(",")]
             return etag in tags or "*" in tags
     return False
 

@@ -9,6 +9,8 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from barwright import __version__
+from barwright.api.access.login import login_routes
+from barwright.api.access.shell import MOST_BODY
 from barwright.api.documentation import DESCRIPTION
 from barwright.api.errors import ApiError
 from barwright.api.health import health_routes
@@ -35,12 +37,14 @@ def create_app(settings: Settings) -> Litestar:
             *history_routes(services),
             *health_routes(services),
             *metrics_routes(services),
+            *login_routes(services.writer),
             *pages_routes(pages),
             udf_routes(services),
         ],
         exception_handlers={ApiError: _ours, HTTPException: _http, Exception: _bug},
         lifespan=[services.lifespan],
         logging_config=None,
+        request_max_body_size=MOST_BODY,
         openapi_config=OpenAPIConfig(
             title="Barwright",
             version=__version__,

@@ -11,8 +11,11 @@ import uvicorn
 from litestar import Litestar
 
 from barwright import reporting
+from barwright.api.access.shell import Shell
 from barwright.api.app import create_app
+from barwright.api.services import Services
 from barwright.api.waiting import Waiting
+from barwright.api.wire import Bounded
 from barwright.errors import BarwrightError
 from barwright.settings import Settings
 
@@ -42,21 +45,31 @@ class Server(uvicorn.Server):
 def serve(app: Litestar, settings: Settings) -> None:
     """Serve an application the same way."""
     listener = _listen(settings)
-    host, port = listener.getsockname()[:2]
+    services: Services = app.state.services
+    services.address = address = _address(listener)
+    shell = Shell(app, settings, services.access, services.limiter)
     server = Server(
         uvicorn.Config(
-            app, loop="uvloop", http="httptools", ws="none", lifespan="on", log_config=None,
+            shell, loop="uvloop", http=Bounded, ws="none", lifespan="on", log_config=None,
             access_log=False, server_header=False, date_header=False, timeout_graceful_shutdown=GRACE, backlog=2048,
+            proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=settings.trusted_proxies or None,
         ),
-        app.state.services.waiting,
+        services.waiting,
     )  # fmt: skip
     if threading.current_thread() is threading.main_thread():
         # uvicorn raises the signal that stopped it again at the end; these make that a normal return.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-    log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    log.info("listening", url=address, keys="on" if services.access.on else "off")
     server.run(sockets=[listener])
     log.info("stopped")
+
+
+def _address(listener: socket.socket) -> str:
+    """Where this machine reaches us."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -7,6 +7,9 @@ from contextlib import asynccontextmanager, suppress
 from litestar import Litestar
 
 from barwright.api.access.keys import Keys
+from barwright.api.access.limits import Limiter
+from barwright.api.access.login import offer
+from barwright.api.access.policy import required
 from barwright.api.bars import Bars
 from barwright.api.cover import Cover
 from barwright.api.coverages import Coverages
@@ -24,16 +27,22 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.address = ""  # where we are reached, once we listen
         self.database = Database(settings)
         self.writer = Writer(settings)
-        self.access = Keys(settings)
         self.store = Store(settings.page_cache_bars)
         self.shared = Shared(settings)
         self.follower = Follower(self.database, self._changed)
+        keys = required(settings)
+        self.limiter = Limiter(settings.rate_limit, keys, self.shared, self._epoch)
+        self.access = Keys(keys, self.database, self.limiter)
         self.coverages = Coverages(self.database, self.follower)
         cover = Cover(self.database, self.follower, self.store, self.shared)
         self.bars = Bars(self.database, self.follower, cover, self.coverages)
         self.waiting = Waiting(self.bars, self.coverages, self.writer)
+
+    def _epoch(self) -> str | None:
+        return self.follower.look.epoch if self.follower.look else None
 
     def _changed(self, changes: list[Change] | None) -> None:
         self.coverages.changed(changes)
@@ -44,13 +53,16 @@ class Services:
         """Connect, follow, and let go of everything at the end; starts also while the database is away."""
         await self.database.open()
         await self.writer.open()
-        following = asyncio.create_task(self.follower.run(), name="follower")
+        tasks = [asyncio.create_task(self.follower.run(), name="follower"), asyncio.create_task(self.limiter.run())]
+        if self.access.on and self.address:
+            tasks.append(asyncio.create_task(offer(self.writer, self.address), name="login link"))
         try:
             yield
         finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             await self.waiting.close()
             await self.writer.close()
             await self.database.close()

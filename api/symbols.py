@@ -9,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from psycopg.types.numeric import Int8
 
+from barwright.api.access import demand
 from barwright.api.answers import JSON, not_modified, unchanged
 from barwright.api.bars import etag_of
 from barwright.api.coverage import FINENESS, SECOND, Summary, judge, minute, rfc3339, summary, text
@@ -105,6 +106,8 @@ def symbols_routes(services: Services) -> list[HTTPRouteHandler]:
     async def forget(request: Request[Any, Any, Any], name: str) -> ASGIResponse:
         """Follow a symbol no more and ask for no more of its history. Its data stay, unless `purge=true`."""
         purge, wanted = purging(request.scope["query_string"]), _name(name)
+        if purge:
+            demand(request.scope, "admin")
         async with services.writer.transaction() as connection:
             [known] = await (await connection.execute(WRITES["exists"], {"symbol": wanted})).fetchall()
             if not known[0]:

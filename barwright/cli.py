@@ -31,6 +31,7 @@ class Commands(LazyGroup):
         "gaps": ("barwright.commands.gaps", "List what is missing of the history."),
         "backfill": ("barwright.commands.backfill", "Ask for a symbol's history, and show how far it is."),
         "audit": ("barwright.commands.audit", "Show what the auditor found, or look at every bar now."),
+        "key": ("barwright.commands.key", "Make keys of the API, list them, revoke them; make login links."),
         "diagram": ("barwright.machines.diagram", "Draw the state machines, as DOT or SVG."),
     }
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from barwright import dashboard, instance
+from barwright.api.access.policy import required
 from barwright.dashboard import Sampler
 from barwright.errors import BarwrightError
 from barwright.instance import Instance
@@ -41,7 +42,9 @@ class Stop:
 
 
 def run(settings: Settings) -> None:
-    """Run until a signal; raises BarwrightError when another instance runs in this home, or something is missing."""
+    """Run until a signal; raises BarwrightError when another instance runs in this home, something is missing, or the
+    API would be open to others."""
+    required(settings)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     with instance.hold(settings.home.resolve()):
         stop = Stop()

@@ -69,6 +69,27 @@ class Settings(BaseSettings):
     revision_days: float = Field(7.0, gt=1, description="days the revision log is kept")
     database_pool: int = Field(8, ge=1, description="database connections of one API process")
 
+    keys: Literal["auto", "on", "off"] = Field(
+        "auto", description="whether clients need a key; auto: off on a loopback address, on elsewhere (off is refused)"
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="names clients reach the API by, name,… (.example.com: all below it; *: any); addresses, localhost "
+        "and, with keys, this machine's own name always work",
+    )
+    cors_origins: str = Field(
+        "", description="origins whose pages may use the API, https://…,… (*: any may read); localhost without keys"
+    )
+    rate_limit: int | None = Field(
+        None,
+        ge=0,
+        description="points a minute for each key (without keys: each address); a request costs 1, and 1 for each 1000 "
+        "bars asked for; 0: no limit; empty: 6000 with keys, none without",
+    )
+    trusted_proxies: str = Field(
+        "", description="addresses of proxies whose X-Forwarded-For and -Proto are believed, address,… (*: all)"
+    )
+
     feed_sources: str = Field("simulator,cryptocompare,ccxt:*,kafka", description="sources this feed works for")
     heartbeat: float = Field(30.0, gt=0, description="seconds between an exchange's heartbeats until two were seen")
     live_margin: float = Field(1.0, ge=0, description="seconds coverage stays behind the newest frame (disorder)")
