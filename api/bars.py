@@ -1,50 +1,74 @@
-"""Answers to requests for bars."""
+"""Bars for requests: out of blocks where they suffice, else out of one snapshot."""
 
+import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
-from math import inf
 
+import msgspec
 from psycopg.types.numeric import Int8
 
-from barwright.api.blocks import PAGE, Block, block
-from barwright.api.cover import OPEN_FOR, Cover, closed_before
-from barwright.api.coverage import Summary, Verdict, judge, summary, told
+from barwright.api.blocks import Block, Series, block, series
+from barwright.api.body import Answer as Answer
+from barwright.api.body import answer, together
+from barwright.api.body import answered as answered
+from barwright.api.body import etag_of as etag_of
+from barwright.api.calendars import PAGE
+from barwright.api.cover import Cover, closed_before
+from barwright.api.coverage import Summary, summary
 from barwright.api.coverages import Coverages
-from barwright.api.database import Database, Look, Q, Row, look
-from barwright.api.encode import NULLS, rows
+from barwright.api.database import Database, Look, Q, Row, Snapshot, look
+from barwright.api.encode import EXACT, NULLS
 from barwright.api.errors import unknown_symbol
+from barwright.api.filling import close_of, filled
 from barwright.api.follower import Follower
-from barwright.api.params import BarsQuery, make_cursor
+from barwright.api.intervals import FIRST, Interval
+from barwright.api.params import BarsQuery
+from barwright.api.pieces import Picked, beside, chosen, tiled
 from barwright.api.span import Window, after_window, bars_query, first_window, rest, window
 
 TRIES = 3  # of an answer from blocks that a revision overtakes meanwhile, before one snapshot gives all of it
 WIDER = 4  # how much wider the window of the second look is; beyond it the database finds the bars of a sparse symbol
-Piece = tuple[Block, int, int]  # bars [from, to) of a block
+Pick = Callable[[int, int, int, bool], Awaitable[Picked]]  # lo, hi, how many, backwards
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """A bar as our own readers take it: its bucket in seconds since 1970, every digit of its numbers."""
+
+    bucket: int
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    quote_volume: str | None
+    vwap: str | None
+    trades: int | None
+    buy_volume: str | None
+    imported: bool
+    closed: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The body of an answer, its ETag, the span it answers for and whether that is complete, and what keeps it true: it
-    may be sent again for `lasts` seconds while all that `rests` names is alive; not at all where there is nothing."""
+class Slice:
+    """Bars ascending, and the revision they are of; those before `edge` are closed."""
 
-    body: bytes
-    etag: str
-    rests: tuple[Block | Summary, ...] | None = None
-    lasts: float = inf
-    complete: bool | None = None
-    span: Window = (0, 0)
+    bars: list[Bar]
+    epoch: str
+    rev: int
+    edge: int
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One bar more than asked for where there are more, as found from its end of the span, and what else the same
-    snapshot says."""
+    """Rows as found from their end of the span, and what else the same snapshot says."""
 
     rows: list[Row]
     look: Look
     known: Summary
+
+
+_decode = msgspec.json.Decoder(list[Bar]).decode
 
 
 class Bars:
@@ -58,190 +82,165 @@ class Bars:
 
     async def read(self, query: BarsQuery) -> Answer:
         """The answer to a request for JSON; ApiError 404, 503."""
-        query = await self.bounded(query)
+        parts = await asyncio.gather(*(self._read(part) for part in query.each()))
+        return together(query, parts) if query.several else parts[0]
+
+    async def slice(
+        self, symbol: str, interval: Interval, lo: int, hi: int, limit: int | None = None, backwards: bool = False
+    ) -> Slice:
+        """The bars whose buckets start in [lo, hi), at most `limit` from the end where they are looked for, ascending.
+        Without a limit as many as there are: keep the span short. ApiError 404, 503."""
+        lo, hi = interval.ceil(lo), interval.ceil(hi)
+        need = len(interval.starts(lo, hi)) if limit is None else limit
+        picked = await self.pick(series(symbol, interval, EXACT), lo, max(lo, hi), max(1, need), backwards)
+        return Slice(_decode(b"[%s]" % picked.body[:-1]), picked.known.epoch, picked.known.rev, picked.edge)
+
+    async def bounded(self, query: BarsQuery) -> BarsQuery:
+        """The query with its bounds on bucket starts, `hi` being the database's now where none was given; with `fill`
+        it is at most the end of the bucket now open."""
+        if self.follower.look is None:
+            await self.follower.ask()
+        now = int(self.follower.clock())
+        lo, hi = query.interval.ceil(query.lo), query.interval.ceil(now + 1 if query.hi is None else query.hi)
+        if query.fill != "none":
+            hi = min(hi, query.interval.after(now))
+        return replace(query, lo=lo, hi=max(lo, hi))
+
+    async def pick(self, kind: Series, lo: int, hi: int, need: int, backwards: bool) -> Picked:
+        """At most `need` bars of [lo, hi), bucket starts, from one end. ApiError 404, 503."""
         for _ in range(TRIES):
             if not self.follower.fresh or not self.cover.keeps:
                 break
-            spoiled, answer = await self.cached(query)
-            if answer is not None:
-                return answer
+            spoiled, picked = await self.cached(kind, lo, hi, need, backwards)
+            if picked is not None:
+                return picked
             if not spoiled:
                 break
-        return self.answer(query, await self.direct(query))
+        found = await self._direct(kind, lo, hi, need, backwards)
+        return _picked(kind, lo, hi, found, backwards)
 
-    async def bounded(self, query: BarsQuery) -> BarsQuery:
-        """The query with its bounds on bucket starts, `hi` being the database's now where none was given."""
-        if query.hi is None and self.follower.look is None:
-            await self.follower.ask()
-        hi = int(self.follower.clock()) + 1 if query.hi is None else query.hi
-        lo, hi = query.interval.ceil(query.lo), query.interval.ceil(hi)
-        return replace(query, lo=lo, hi=max(lo, hi))
-
-    async def cached(self, query: BarsQuery) -> tuple[bool, Answer | None]:
-        """The answer out of blocks, if few suffice; else whether that was because something newer came between."""
-        assert query.hi is not None
-        assert query.limit is not None
-        known = await self.coverages.of(query.symbol)
-        series = query.symbol, query.interval.name
-        need, lo = query.limit + 1, query.lo
-        void = self.cover.store.void(series)
+    async def cached(self, kind: Series, lo: int, hi: int, need: int, backwards: bool) -> tuple[bool, Picked | None]:
+        """The same out of blocks, if few suffice; else whether that was because something newer came between."""
+        known = await self.coverages.of(kind.symbol)
+        void = self.cover.store.void(kind)
         if void is not None and void.lo <= lo < void.hi:
-            lo = min(void.hi, query.hi)
+            lo = min(void.hi, hi)
         for factor in (1, WIDER):
-            span = window(query.interval, lo, query.hi, min(need * factor, max(need, 64 * PAGE)), query.backwards)
-            blocks = (
-                await self.cover.blocks(query.interval, query.symbol, *span, known.heard) if span[0] < span[1] else []
-            )
+            span = window(kind.interval, lo, hi, min(need * factor, max(need, 64 * PAGE)), backwards)
+            blocks = await self.cover.blocks(kind, *span, known.heard) if span[0] < span[1] else []
+            if blocks is None:
+                return False, None
             pieces = tiled(blocks, span)
             if pieces is None or not known.alive or not all(beside(block, known) for block in blocks):
                 return True, None
-            if span == (lo, query.hi) or sum(j - i for _, i, j in pieces) >= need:
-                used = blocks if void is None else [*blocks, void]
-                return False, joined(query, chosen(pieces, need, query.backwards), used, known, self.follower.clock())
+            if span == (lo, hi) or sum(j - i for _, i, j in pieces) >= need:
+                used = (*blocks, void) if void is not None else tuple(blocks)
+                return False, Picked(chosen(pieces, need, backwards), known, self._edge(kind, used),
+                                     self.follower.clock(), used)  # fmt: skip
         return False, None
 
+    def _edge(self, kind: Series, used: Sequence[Block]) -> int:
+        """Bars before this are closed."""
+        assert self.follower.look is not None
+        edges = [part.edge for part in used if not part.closed]
+        return min(edges, default=closed_before(kind.interval, self.follower.look))
+
     async def direct(self, query: BarsQuery) -> Found:
-        """One bar more than asked for out of one snapshot."""
+        """One bar more than asked for, out of one snapshot; the query is bounded. ApiError 404, 503."""
         assert query.hi is not None
         assert query.limit is not None
-        limit, null, backwards = query.limit + 1, NULLS[query.format], query.backwards
-        span = first_window(query.interval, query.lo, query.hi, limit, backwards)
-        left = after_window(span, (query.lo, query.hi), backwards)
+        kind = series(query.symbol, query.interval, query.style)
+        return await self._direct(kind, query.lo, query.hi, query.limit + 1, query.backwards, NULLS[query.format])
+
+    async def _direct(self, kind: Series, lo: int, hi: int, need: int, backwards: bool, null: str = "null") -> Found:
+        """At most `need` bars out of one snapshot."""
+        span = first_window(kind.interval, lo, hi, need, backwards)
+        left = after_window(span, (lo, hi), backwards)
         asked = time.monotonic()
         async with self.database.snapshot() as snapshot:
-            [news], coverage, found = await snapshot.fetch_all(
+            [news], coverage, rows = await snapshot.fetch_all(
                 (Q["look"], {"seen": Int8(self.follower.rev)}),
-                (Q["coverage"], {"symbol": query.symbol}),
-                bars_query(query.interval, query.symbol, span, limit, backwards, null),
+                (Q["coverage"], {"symbol": kind.symbol}),
+                bars_query(kind.interval, kind.symbol, span, need, backwards, null),
                 last=left is None,
             )
             if not coverage:
-                raise unknown_symbol(query.symbol)
-            if left is not None and len(found) < limit:
-                part = (left, limit - len(found))
-                found += await rest(snapshot, query.interval, query.symbol, *part, backwards, null)
+                raise unknown_symbol(kind.symbol)
+            if left is not None and len(rows) < need:
+                rows += await rest(snapshot, kind.interval, kind.symbol, left, need - len(rows), backwards, null)
         seen = look(news)
         self.follower.hear(seen, asked)
-        self._note_void(query, found, seen)
-        return Found(found, seen, summary(query.symbol, coverage[0], seen))
+        self._note_void(kind, (lo, hi), rows, backwards and len(rows) >= need, seen)
+        return Found(rows, seen, summary(kind.symbol, coverage[0], seen))
 
-    def _note_void(self, query: BarsQuery, found: list[Row], seen: Look) -> None:
+    def _note_void(self, kind: Series, span: Window, found: list[Row], more: bool, seen: Look) -> None:
         """Remember where the series has no bars below the first found, so that nobody looks there again."""
+        if more:
+            return
+        first = min(found[0][0], found[-1][0]) if found else span[1]
+        hi = min(first, closed_before(kind.interval, seen))
+        current = self.follower.look
+        if current is not None and (current.epoch, current.rev) == (seen.epoch, seen.rev) and span[0] < hi:
+            self.cover.store.put_void(block(kind, span[0], hi, [], hi))
+
+    async def _read(self, query: BarsQuery) -> Answer:
+        """The answer for one symbol."""
+        query = await self.bounded(query)
         assert query.hi is not None
         assert query.limit is not None
-        if query.backwards and len(found) > query.limit:
-            return
-        first = query.hi if not found else found[-1 if query.backwards else 0][0]
-        hi = min(first, closed_before(query.interval, seen))
-        current = self.follower.look
-        if current is not None and (current.epoch, current.rev) == (seen.epoch, seen.rev) and query.lo < hi:
-            self.cover.store.put_void(block((query.symbol, query.interval.name), query.lo, hi, [], hi))
+        kind = series(query.symbol, query.interval, query.style)
+        if query.fill == "none":
+            return answer(query, await self.pick(kind, query.lo, query.hi, query.limit + 1, query.backwards))
+        for _ in range(TRIES):
+            picked = await self._filled(query, lambda *span: self.pick(kind, *span))
+            if picked is not None:
+                return answer(query, picked)
+        async with self.database.snapshot() as snapshot:
+            picked = await self._filled(query, await self._moment(snapshot, kind))
+        assert picked is not None
+        return answer(query, picked)
 
-    def answer(self, query: BarsQuery, found: Found) -> Answer:
-        """The JSON of bars as `direct` found them."""
+    async def _filled(self, query: BarsQuery, pick: Pick) -> Picked | None:
+        """One bar more than asked for, every bucket having one; None where a revision came between."""
+        assert query.hi is not None
         assert query.limit is not None
-        more, bars = len(found.rows) > query.limit, found.rows[: query.limit]
-        if query.backwards and query.order == "asc":
-            bars.reverse()
-        ends = (bars[0][0], bars[-1][0]) if bars else None
-        span = answered(query, more, ends)
-        verdict = judge(found.known, query.interval, *span, found.look.clock)
-        head, tail = _frame(query, more, ends, verdict)
-        body = head + b",".join(rows(bars, closed_before(query.interval, found.look))) + tail
-        return Answer(body, etag_of(body), complete=verdict.complete, span=span)
+        lo, hi = window(query.interval, query.lo, query.hi, query.limit + 1, query.backwards)
+        seen: list[Picked] = []
+        close = None
+        # Without a start, and without a close before it, the first bar there is begins the grid.
+        if query.fill == "previous" or query.lo <= FIRST:
+            seen.append(await pick(FIRST, lo, 1, True))
+            close = close_of(seen[-1])
+            if close is None:
+                seen.append(await pick(lo, query.hi, 1, False))
+                lo = seen[-1].first if len(seen[-1]) else query.hi
+                if not query.backwards:
+                    hi = min(query.hi, query.interval.after(lo, query.limit + 1))
+        seen.append(await pick(lo, max(lo, hi), query.limit + 1, query.backwards))
+        if len({(picked.known.epoch, picked.known.rev) for picked in seen}) > 1:
+            return None
+        used = None if any(picked.used is None for picked in seen) else tuple(p for q in seen for p in q.used or ())
+        return replace(filled(query, seen[-1], lo, max(lo, hi), close), used=used)
+
+    async def _moment(self, snapshot: Snapshot, kind: Series) -> Pick:
+        """How to pick bars out of one snapshot."""
+        [news], coverage = await snapshot.fetch_all(
+            (Q["look"], {"seen": Int8(self.follower.rev)}), (Q["coverage"], {"symbol": kind.symbol})
+        )
+        if not coverage:
+            raise unknown_symbol(kind.symbol)
+        seen = look(news)
+        known = summary(kind.symbol, coverage[0], seen)
+
+        async def pick(lo: int, hi: int, need: int, backwards: bool) -> Picked:
+            rows = await rest(snapshot, kind.interval, kind.symbol, (lo, hi), need, backwards, "null")
+            return _picked(kind, lo, hi, Found(rows, seen, known), backwards)
+
+        return pick
 
 
-def answered(query: BarsQuery, more: bool, ends: tuple[int, int] | None) -> tuple[int, int]:
-    """The span that an answer answers for, in whole buckets: as asked, but where bars are counted only as far as they
-    reach. `ends` are the buckets of its first and last bar."""
-    assert query.hi is not None
-    if query.backwards:
-        return min(ends) if ends and (more or query.newest) else query.lo, query.hi
-    return query.lo, query.interval.after(ends[1]) if ends and more else query.hi
-
-
-def beside(block: Block, known: Summary) -> bool:
-    """Whether a block may stand beside this coverage: closed bars are those of its revision, open ones no older."""
-    return block.alive and (block.closed or block.asked >= known.heard)
-
-
-def tiled(blocks: Sequence[Block], span: Window) -> list[Piece] | None:
-    """The bars of a span, ascending, out of blocks that may overlap; None where they leave a hole."""
-    pieces: list[Piece] = []
-    at, hi = span
-    for part in sorted(blocks, key=lambda block: (block.lo, -block.hi)):
-        if at < hi and part.hi > at:
-            if part.lo > at:
-                return None
-            pieces.append((part, *part.between(at, min(hi, part.hi))))
-            at = part.hi
-    return pieces if at >= hi else None
-
-
-def chosen(pieces: list[Piece], need: int, backwards: bool) -> list[Piece]:
-    """At most `need` bars from one end, still ascending."""
-    result: list[Piece] = []
-    for part, i, j in reversed(pieces) if backwards else pieces:
-        count = min(need, j - i)
-        need -= count
-        if count:
-            result.append((part, j - count, j) if backwards else (part, i, i + count))
-    return result[::-1] if backwards else result
-
-
-def joined(query: BarsQuery, pieces: list[Piece], blocks: Sequence[Block], known: Summary, clock: float) -> Answer:
-    """The JSON of pieces that hold at most one bar more than asked for, with what is known of their span."""
-    assert query.limit is not None
-    more = sum(j - i for _, i, j in pieces) > query.limit
-    pieces = chosen(pieces, query.limit, query.backwards) if more else pieces
-    ends = _ends(pieces, query.order == "desc")
-    span = answered(query, more, ends)
-    verdict = judge(known, query.interval, *span, clock)
-    head, tail = _frame(query, more, ends, verdict)
-    bars = b"".join(_descending(pieces) if query.order == "desc" else _ascending(pieces))
-    tags = (b"%s:%d:%d" % (part.tag, i, j) for part, i, j in pieces)
-    closed = tuple(part for part in blocks if part.closed)
-    lasts = min(
-        known.until - time.monotonic(),
-        inf if len(closed) == len(blocks) else OPEN_FOR,
-        # At the turn of a minute more must be covered.
-        60 - clock % 60 if span[1] > clock else inf,
-    )
-    etag = etag_of(query.order.encode(), head, *tags, tail)
-    return Answer(head + bars[:-1] + tail, etag, (*closed, known), lasts, verdict.complete, span)
-
-
-def _ends(pieces: list[Piece], descending: bool) -> tuple[int, int] | None:
-    """The buckets of the first and last bar as they are sent."""
-    if not pieces:
-        return None
-    (first, i, _), (last, _, j) = pieces[0], pieces[-1]
-    ends = first.starts[i], last.starts[j - 1]
-    return ends[::-1] if descending else ends
-
-
-def _ascending(pieces: list[Piece]) -> Iterator[bytes]:
-    return (part.body[part.cuts[i] : part.cuts[j]] for part, i, j in pieces)
-
-
-def _descending(pieces: list[Piece]) -> Iterator[bytes]:
-    for part, i, j in reversed(pieces):
-        yield from (part.body[part.cuts[n] : part.cuts[n + 1]] for n in range(j - 1, i - 1, -1))
-
-
-def _frame(query: BarsQuery, more: bool, ends: tuple[int, int] | None, verdict: Verdict) -> tuple[bytes, bytes]:
-    """What stands before and after the bars; `ends` are the buckets of the first and last one."""
-    cursor = "null"
-    # The newest bars in ascending order end at the end: nothing follows them.
-    if more and ends and not (query.newest and query.order == "asc"):
-        cursor = f'"{make_cursor(query, ends[1] if query.order == "desc" else query.interval.after(ends[1]))}"'
-    head = f'{{"symbol":"{query.symbol}","interval":"{query.interval.name}","bars":['
-    return head.encode(), f'],"next_cursor":{cursor},"coverage":'.encode() + told(verdict) + b"}"
-
-
-def etag_of(*parts: bytes) -> str:
-    """An ETag that is equal only where all parts are."""
-    digest = blake2b(digest_size=12)
-    for part in parts:
-        digest.update(part)
-    return f'"{digest.hexdigest()}"'
+def _picked(kind: Series, lo: int, hi: int, found: Found, backwards: bool) -> Picked:
+    """What one snapshot has found, as a block of its own."""
+    edge = closed_before(kind.interval, found.look)
+    part = block(kind, lo, hi, found.rows[::-1] if backwards else found.rows, edge)
+    return Picked([(part, 0, len(part))] if found.rows else [], found.known, edge, found.look.clock, None)

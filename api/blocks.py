@@ -1,7 +1,7 @@
 """Blocks: encoded bars of one symbol and interval over a span of time, ready to be sliced and joined.
 
-A *page* is a block over an aligned span of PAGE buckets that is wholly closed. A shorter block of closed bars ends at
-the watermark; an open one goes on to the end of time.
+A *page* is a block over an aligned span of buckets (`Interval.page`) that is wholly closed. A shorter block of closed
+bars ends at the watermark; an open one goes on to the end of time.
 """
 
 from array import array
@@ -14,12 +14,24 @@ from itertools import accumulate
 import msgspec
 
 from barwright.api.database import Row
+from barwright.api.encode import PLAIN, Style
 from barwright.api.encode import rows as encoded
-from barwright.api.intervals import MONDAY, Interval, month, months
+from barwright.api.intervals import Interval
 
-PAGE = 500  # buckets in a page
-MONTHS = 120  # of months, ten years: 500 would be forty
-Series = tuple[str, str]  # symbol, interval
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The bars of one symbol and interval in one style: what blocks are kept by."""
+
+    symbol: str
+    name: str
+    interval: Interval = field(compare=False, repr=False)
+    style: Style = field(compare=False, repr=False)
+
+
+def series(symbol: str, interval: Interval, style: Style = PLAIN) -> Series:
+    """A series with its name, which Redis knows too."""
+    return Series(symbol, f"{interval.key}|{style.name}" if style.name else interval.key, interval, style)
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +39,8 @@ class Block:
     """Bars whose buckets start in [lo, hi) seconds.
 
     `alive` ends when a revision changes one of them; only while the store has the block (`tracked`) does that happen.
-    What is known of an open block (not `closed`) is as of its snapshot, asked for at the monotonic time `asked`.
+    What is known of an open block (not `closed`) is as of its snapshot, asked for at the monotonic time `asked`: bars
+    before `edge` are closed.
     """
 
     series: Series
@@ -40,6 +53,7 @@ class Block:
     alive: bool = True
     tracked: bool = False
     asked: float = 0.0
+    edge: int = 0
     tag: bytes = b""
 
     def __post_init__(self) -> None:
@@ -47,6 +61,11 @@ class Block:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    @property
+    def until(self) -> int:
+        """Where what its bars are made of has ended."""
+        return self.hi + self.series.interval.calendar.overhang
 
     def between(self, lo: int, hi: int) -> tuple[int, int]:
         """The positions of the bars that start in [lo, hi)."""
@@ -57,36 +76,22 @@ class SpoiledError(ValueError):
     """A stored page that is not what its key says."""
 
 
-def page(interval: Interval, t: int) -> int:
-    """The number of the page that holds the bucket of `t`."""
-    if interval.width:
-        return (t - MONDAY) // (interval.width * PAGE)
-    return months(t) // MONTHS
-
-
-def page_span(interval: Interval, number: int) -> tuple[int, int]:
-    """The span of a page, in seconds."""
-    if interval.width:
-        width = interval.width * PAGE
-        return MONDAY + number * width, MONDAY + (number + 1) * width
-    return month(number * MONTHS), month((number + 1) * MONTHS)
-
-
 def block(series: Series, lo: int, hi: int, found: Sequence[Row], closed_before: int) -> Block:
     """A block of rows of query `bars`, ascending; it is closed where its end is."""
-    return _block(series, lo, hi, (row[0] for row in found), [line + b"," for line in encoded(found, closed_before)],
-                  hi <= closed_before)  # fmt: skip
+    lines = [line + b"," for line in encoded(found, closed_before, series.style)]
+    return of_lines(series, lo, hi, (row[0] for row in found), lines, closed_before)
 
 
-def _block(series: Series, lo: int, hi: int, starts: Iterable[int], lines: list[bytes], closed: bool) -> Block:
+def of_lines(series: Series, lo: int, hi: int, starts: Iterable[int], lines: list[bytes], edge: int) -> Block:
+    """A block of bars that are encoded already, a comma after each."""
     cuts = array("I", accumulate(map(len, lines), initial=0))
-    return Block(series, lo, hi, array("q", starts), cuts, b"".join(lines), closed)
+    return Block(series, lo, hi, array("q", starts), cuts, b"".join(lines), hi <= edge, edge=edge)
 
 
-def split(series: Series, interval: Interval, lo: int, hi: int, found: Sequence[Row], watermark: int) -> list[Block]:
+def split(series: Series, lo: int, hi: int, found: Sequence[Row], watermark: int) -> list[Block]:
     """The rows of [lo, hi) as blocks: whole pages, then what is closed of the next page, then what is open."""
-    edges = [lo]
-    while (end := page_span(interval, page(interval, edges[-1]))[1]) <= min(hi, watermark):
+    edges, interval = [lo], series.interval
+    while (end := interval.page_span(interval.page(edges[-1]))[1]) <= min(hi, watermark):
         edges.append(end)
     edges += sorted({min(hi, max(watermark, edges[-1])), hi} - {edges[-1]})
     starts = [row[0] for row in found]
@@ -100,7 +105,7 @@ def extended(old: Block, more: Block) -> Block:
     """A closed block and the one that follows it, as one."""
     assert old.hi == more.lo
     cuts = old.cuts + array("I", (old.cuts[-1] + cut for cut in more.cuts[1:]))
-    return Block(old.series, old.lo, more.hi, old.starts + more.starts, cuts, old.body + more.body)
+    return Block(old.series, old.lo, more.hi, old.starts + more.starts, cuts, old.body + more.body, edge=more.edge)
 
 
 _Stored = tuple[str, int, int, bytes, bytes, bytes]  # key, lo, hi, starts, cuts, body

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from psycopg.types.numeric import Int8
 from psycopg.types.range import TimestamptzRange
 
-from barwright.api.blocks import Block, Series, SpoiledError, dump, extended, page, page_span, parse, split
+from barwright.api.blocks import Block, Series, SpoiledError, dump, extended, parse, split
+from barwright.api.calendars import PAGE
 from barwright.api.database import Database, Look, Q, Row, Snapshot, look
 from barwright.api.encode import NULLS
 from barwright.api.errors import unknown_symbol
@@ -23,6 +24,7 @@ from barwright.api.store import Store
 
 TAIL = None  # in place of a page's number: what follows the last whole page, up to now
 OPEN_FOR = 0.05  # seconds an open bar is served from memory
+AHEAD = 3600  # seconds that a derived interval's bars are looked for after now: its query names every bucket
 Wanted = tuple[Series, int | None]
 
 
@@ -42,16 +44,18 @@ class Cover:
         """Whether anything is kept anywhere; reading whole pages would be in vain otherwise."""
         return self.store.capacity > 0 or self.shared.breaker.closed
 
-    async def blocks(self, interval: Interval, symbol: str, lo: int, hi: int, since: float = 0.0) -> list[Block]:
+    async def blocks(self, series: Series, lo: int, hi: int, since: float = 0.0) -> list[Block] | None:
         """Blocks that hold all bars of [lo, hi) between them, none that is open out of memory if it was asked for
-        before the monotonic time `since`. ApiError 404, 503."""
+        before the monotonic time `since`; None where too much of it is not rolled up. ApiError 404, 503."""
         assert self.follower.look is not None
-        series = symbol, interval.name
-        edge = page_span(interval, page(interval, closed_before(interval, self.follower.look)))[0]
+        interval = series.interval
+        edge = interval.page_span(interval.page(closed_before(interval, self.follower.look)))[0]
+        if hi > edge and interval.derived and hi > min(self._tail_end(interval), interval.after(edge, 4 * PAGE)):
+            return None
         have: list[Block] = []
         wanted: list[int | None] = []
-        for number in range(page(interval, lo), page(interval, min(hi, edge) - 1) + 1):
-            start, end = page_span(interval, number)
+        for number in range(interval.page(lo), interval.page(min(hi, edge) - 1) + 1):
+            start, end = interval.page_span(number)
             block = self.store.get(series, start)
             if block is not None and block.hi == end:
                 have.append(block)
@@ -61,9 +65,13 @@ class Cover:
             tail, complete = self._tail(series, edge, hi, since)
             have += tail
             wanted += [] if complete else [TAIL]
-        for flight in self._flights(interval, series, wanted, edge):
+        for flight in self._flights(series, wanted, edge):
             have += await asyncio.shield(flight)
         return have
+
+    def _tail_end(self, interval: Interval) -> int:
+        """Up to where the tail is looked for."""
+        return interval.after(int(self.follower.clock()) + AHEAD) if interval.derived else LAST
 
     def _tail(self, series: Series, edge: int, hi: int, since: float) -> tuple[list[Block], bool]:
         """What memory holds of the bars after the last whole page, and whether that reaches up to `hi`."""
@@ -77,15 +85,13 @@ class Cover:
             return [*have, block], True
         return have, False
 
-    def _flights(
-        self, interval: Interval, series: Series, wanted: Sequence[int | None], edge: int
-    ) -> Iterable[asyncio.Task[list[Block]]]:
+    def _flights(self, series: Series, wanted: Sequence[int | None], edge: int) -> Iterable[asyncio.Task[list[Block]]]:
         """The tasks that bring what is wanted, old and new."""
         missing = [item for item in wanted if (series, item) not in self.flights]
         flights = {self.flights[series, item] for item in wanted if item not in missing}
         if missing:
             part = self.store.get(series, edge)
-            flight = asyncio.create_task(self._fetch(interval, series, missing, part.hi if part else edge))
+            flight = asyncio.create_task(self._fetch(series, missing, part.hi if part else edge))
             for item in missing:
                 self.flights[series, item] = flight
             flight.add_done_callback(lambda done: self._landed(series, missing, done))
@@ -98,46 +104,46 @@ class Cover:
         if not flight.cancelled():
             flight.exception()  # seen, also when everybody who waited has gone
 
-    async def _fetch(self, interval: Interval, series: Series, items: list[int | None], tail: int) -> list[Block]:
+    async def _fetch(self, series: Series, items: list[int | None], tail: int) -> list[Block]:
         """Pages, and the tail from `tail` on where it is among the items, from one snapshot."""
-        pages = {number: page_span(interval, number) for number in items if number is not None}
+        interval = series.interval
+        pages = {number: interval.page_span(number) for number in items if number is not None}
+        spans = [_range((lo, hi + interval.calendar.overhang)) for lo, hi in pages.values()]
         asked = time.monotonic()
         async with self.database.snapshot() as snapshot:
             first: list[Query] = [
                 (Q["look"], {"seen": Int8(self.follower.rev)}),
-                (Q["page_state"], {"symbol": series[0], "spans": [_range(span) for span in pages.values()]}),
+                (Q["page_state"], {"symbol": series.symbol, "spans": spans}),
             ]
             if TAIL in items:
-                first.append(_query(interval, series, (tail, LAST)))
+                first.append(_query(series, (tail, self._tail_end(interval))))
             if not (ask := bool(pages) and self.shared.breaker.closed) and pages:
-                first.append(_query(interval, series, _hull(pages.values())))
+                first.append(_query(series, _hull(pages.values())))
             [news], [(known, revs, late)], *rows = await snapshot.fetch_all(*first, last=not ask)
             if not known:
-                raise unknown_symbol(series[0])
+                raise unknown_symbol(series.symbol)
             seen = look(news)
             keys = {n: key(seen.epoch, series, n, rev) for n, rev in zip(pages, revs or (), strict=True)}
             found = await self._shared(series, pages, keys) if ask else {}
             missing = {number: span for number, span in pages.items() if number not in found}
             if ask and missing:
-                rows.append(await self._page_rows(snapshot, interval, series, missing))
+                rows.append(await self._page_rows(snapshot, series, missing))
         self.follower.hear(seen, asked)
         watermark = closed_before(interval, seen)
         blocks = list(found.values())
         if missing:
-            made = split(series, interval, *_hull(missing.values()), rows.pop(), watermark)
+            made = split(series, *_hull(missing.values()), rows.pop(), watermark)
             clean = {span[0]: keys[n] for (n, span), dirty in zip(pages.items(), late or (), strict=True) if not dirty}
             self._share(made, clean, missing.values())
             blocks += made
         if TAIL in items:
-            blocks += split(series, interval, tail, LAST, rows.pop(), watermark)
+            blocks += split(series, tail, LAST, rows.pop(), watermark)
         for block in blocks:
             block.asked = asked
-        return self._keep(interval, blocks, seen)
+        return self._keep(blocks, seen)
 
-    async def _page_rows(
-        self, snapshot: Snapshot, interval: Interval, series: Series, missing: dict[int, Window]
-    ) -> list[Row]:
-        [found] = await snapshot.fetch_all(_query(interval, series, _hull(missing.values())), last=True)
+    async def _page_rows(self, snapshot: Snapshot, series: Series, missing: dict[int, Window]) -> list[Row]:
+        [found] = await snapshot.fetch_all(_query(series, _hull(missing.values())), last=True)
         return found
 
     async def _shared(self, series: Series, pages: dict[int, Window], keys: dict[int, str]) -> dict[int, Block]:
@@ -160,18 +166,19 @@ class Cover:
             if block.closed and block.lo in keys and (block.lo, block.hi) in spans
         })  # fmt: skip
 
-    def _keep(self, interval: Interval, blocks: list[Block], seen: Look) -> list[Block]:
+    def _keep(self, blocks: list[Block], seen: Look) -> list[Block]:
         """Put blocks in memory, unless a revision has overtaken their snapshot; returns them as they are kept."""
         current = self.follower.look
         if current is None or (current.epoch, current.rev) != (seen.epoch, seen.rev):
             for block in blocks:
                 block.alive = False
             return blocks
-        return [self._keep_closed(interval, block) if block.closed else self._keep_open(block) for block in blocks]
+        return [self._keep_closed(block) if block.closed else self._keep_open(block) for block in blocks]
 
-    def _keep_closed(self, interval: Interval, block: Block) -> Block:
+    def _keep_closed(self, block: Block) -> Block:
         """Keep a block that begins a page; one that begins inside makes the page's stored part longer."""
-        start = page_span(interval, page(interval, block.lo))[0]
+        interval = block.series.interval
+        start = interval.page_span(interval.page(block.lo))[0]
         if start < block.lo:
             part = self.store.get(block.series, start)
             if part is None or part.hi != block.lo:
@@ -190,16 +197,16 @@ class Cover:
 
 def closed_before(interval: Interval, news: Look) -> int:
     """Buckets that begin before this are closed: their end lies at or below the watermark of their level."""
-    return interval.floor(news.watermarks[interval.closed_by])
+    return interval.closed_before(news.watermarks[interval.closed_by])
 
 
 def key(epoch: str, series: Series, number: int, rev: int) -> str:
     """The name of a page in Redis; a change of its bars changes the name."""
-    return f"ohlcv:{epoch}:{series[0]}:{series[1]}:{number}:{rev}"
+    return f"ohlcv:{epoch}:{series.symbol}:{series.name}:{number}:{rev}"
 
 
-def _query(interval: Interval, series: Series, span: Window) -> Query:
-    return bars_query(interval, series[0], span, None, False, NULLS["json"])
+def _query(series: Series, span: Window) -> Query:
+    return bars_query(series.interval, series.symbol, span, None, False, NULLS["json"])
 
 
 def _hull(spans: Iterable[Window]) -> Window:

@@ -1,36 +1,96 @@
 """Bars as bytes. Numbers arrive from the database as text and pass through unchanged."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 from psycopg import sql as psql
 
-from barwright.api.database import Q
+from barwright.api.database import Q, Row
 from barwright.api.intervals import LEVELS
 
 _PRICES = ("open", "high", "low", "close")
 FIELDS = ("bucket", *_PRICES, "volume", "quote_volume", "vwap", "trades", "buy_volume", "imported")
 CSV_HEADER = (",".join((*FIELDS, "closed")) + "\r\n").encode()
-_JSON = "".join(
-    ["%.0s", '{"bucket":"%s"', *(f',"{name}":%s' for name in FIELDS[1:])]  # %.0s swallows the epoch seconds
-)
-_CSV = "%.0s" + ",".join(["%s"] * len(FIELDS))
-_ENDS = {"json": (_JSON, ',"closed":true}', ',"closed":false}'), "csv": (_CSV, ",true\r\n", ",false\r\n")}
-NULLS = {"json": "null", "csv": ""}
+Numbers = Literal["number", "string", "float"]
+NULLS = {"json": "null", "columns": "null", "csv": "", "arrow": "", "parquet": ""}
 
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How numbers and the time of a bucket are written. Only as strings do numbers keep their digits in JavaScript;
+    `trades` is a number always, and so are the seconds and milliseconds since 1970."""
+
+    numbers: Numbers = "number"
+    time: Literal["iso", "s", "ms"] = "iso"
+    format: Literal["json", "csv"] = "json"
+
+    @property
+    def name(self) -> str:
+        """A name for caches, empty for what most ask for."""
+        return "" if self == PLAIN else f"{self.numbers},{self.time}"
+
+
+PLAIN, CSV = Style(), Style(format="csv")
+EXACT: Final = Style("string", "s")  # what our own readers of bars decode
 
 # A query for each (level, backwards): identifiers come from our own table of levels, never from input.
 _ORDER = {False: psql.SQL("asc"), True: psql.SQL("desc")}
+_VIEWS = {name: psql.Identifier(f"ohlcv_{name}") for name in LEVELS}
+_ONE = {"symbol": psql.SQL(""), "which": psql.SQL("symbol = %(symbol)s")}
+_MANY = {"symbol": psql.SQL("symbol,"), "which": psql.SQL("symbol = any(%(symbols)s)")}
 BARS_SQL = {
-    (name, backwards): psql.SQL(Q["bars"]).format(view=psql.Identifier(f"ohlcv_{name}"), order=order)
-    for name in LEVELS
+    (name, backwards): psql.SQL(Q["bars"]).format(view=view, order=order)
+    for name, view in _VIEWS.items()
     for backwards, order in _ORDER.items()
+}
+DERIVED_SQL = {
+    (name, backwards): psql.SQL(Q["derived"]).format(view=view, order=order, **_ONE)
+    for name, view in _VIEWS.items()
+    for backwards, order in _ORDER.items()
+}
+DERIVED_MANY_SQL = {
+    name: psql.SQL(Q["derived"]).format(view=view, order=_ORDER[False], **_MANY) for name, view in _VIEWS.items()
 }
 DAYS_SQL = {backwards: psql.SQL(Q["days"]).format(order=order) for backwards, order in _ORDER.items()}
 
+_EPOCH, _TEXT = "%s%.0s", "%.0s%s"  # of a row's epoch seconds and RFC 3339 text one is swallowed
+_TIMES = {"iso": _TEXT, "s": _EPOCH, "ms": _EPOCH}
+_QUOTED = [2 + n for n, name in enumerate(FIELDS[1:]) if name not in ("trades", "imported")]
 
-def rows(found: Sequence[tuple[Any, ...]], closed_before: int, format: str = "json") -> list[bytes]:
+
+def _template(style: Style) -> str:
+    """A row of query `bars` as a bar, but for its end."""
+    time = _TIMES[style.time]
+    if style.format == "csv":
+        return ",".join([time, *["%s"] * (len(FIELDS) - 1)])
+    fields = (f',"{name}":%s' for name in FIELDS[1:])
+    return "".join(['{"bucket":', f'"{time}"' if style.time == "iso" else time, *fields])
+
+
+def rows(found: Sequence[Row], closed_before: int, style: Style = PLAIN) -> list[bytes]:
     """The bytes of each bar; those that begin before `closed_before` are closed."""
-    line, closed, open_ = _ENDS[format]
-    closed, open_ = line + closed, line + open_
-    return [((closed if row[0] < closed_before else open_) % row).encode() for row in found]
+    line = _template(style)
+    ends = (",true\r\n", ",false\r\n") if style.format == "csv" else (',"closed":true}', ',"closed":false}')
+    closed, open_ = (line + end for end in ends)
+    bars = zip(found, _styled(found, style), strict=True)
+    return [((closed if row[0] < closed_before else open_) % bar).encode() for row, bar in bars]
+
+
+def _styled(found: Sequence[Row], style: Style) -> Iterable[Row]:
+    """The rows with their time in milliseconds and their numbers quoted, where that is the style."""
+    quotes = style.numbers == "string" and style.format == "json"
+    if style.time != "ms" and not quotes:
+        return found
+    return (_changed(row, style.time == "ms", quotes) for row in found)
+
+
+def _changed(row: Row, milliseconds: bool, quotes: bool) -> Row:
+    values: list[Any] = list(row)
+    if milliseconds:
+        values[0] *= 1000
+    if quotes:
+        for n in _QUOTED:
+            if values[n] != "null":
+                values[n] = f'"{values[n]}"'
+    return tuple(values)

@@ -7,11 +7,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
 from barwright.api.answers import Answers, not_modified, respond, unchanged
+from barwright.api.errors import bad
 from barwright.api.latest import latest
 from barwright.api.operations import BarsOperation, LatestOperation
 from barwright.api.params import BarsQuery, bars_query, latest_query
 from barwright.api.services import Services
-from barwright.api.table import stream
+from barwright.api.tables import FORMATS, stream
 
 
 def bars_routes(services: Services) -> list[HTTPRouteHandler]:
@@ -25,8 +26,8 @@ def bars_routes(services: Services) -> list[HTTPRouteHandler]:
         ready = answers.get(query_string) if services.follower.fresh else None
         if ready is None:
             query = bars_query(query_string)
-            if query.format == "csv":
-                return await stream(services.bars, query)
+            if query.format in FORMATS:
+                return await stream(services.bars, query, request.scope)
             if query.wait:
                 return await _waited(request, query)
             ready = answers.put(query_string, await services.bars.read(query))

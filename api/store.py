@@ -39,7 +39,7 @@ class Store:
             self._drop(key)
         self.blocks[key] = block
         block.tracked = True
-        self.keys.setdefault(block.series[0], set()).add(key)
+        self.keys.setdefault(block.series.symbol, set()).add(key)
         self.size += len(block) + EMPTY_COST
         while self.size > self.capacity:
             self._drop(next(iter(self.blocks)))
@@ -70,21 +70,21 @@ class Store:
             for key in [key for key in self.keys.get(symbol, ()) if _touches(self.blocks[key], lo, hi)]:
                 self.blocks[key].alive = False
                 self._drop(key)
-            for series in [s for s, block in self.voids.items() if s[0] == symbol and _touches(block, lo, hi)]:
+            for series in [s for s, block in self.voids.items() if s.symbol == symbol and _touches(block, lo, hi)]:
                 self.voids.pop(series).alive = False
 
     def _drop(self, key: Key) -> None:
         block = self.blocks.pop(key)
         block.tracked = False
         self.size -= len(block) + EMPTY_COST
-        keys = self.keys[block.series[0]]
+        keys = self.keys[block.series.symbol]
         keys.discard(key)
         if not keys:
-            del self.keys[block.series[0]]
+            del self.keys[block.series.symbol]
 
 
 def _touches(block: Block, lo: int, hi: int) -> bool:
-    return block.lo < hi and lo < block.hi
+    return block.lo < hi and lo < block.until
 
 
 def _kill(blocks: Iterable[Block]) -> None:

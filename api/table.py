@@ -68,7 +68,7 @@ async def _pages(bars: Bars, query: BarsQuery, page: Found) -> AsyncIterator[byt
     while True:
         found = page.rows
         size = min(STEP, query.limit or STEP)
-        lines = rows(found[:size], closed_before(query.interval, page.look), "csv")
+        lines = rows(found[:size], closed_before(query.interval, page.look), query.style)
         yield b"".join(lines)
         if len(found) <= size or query.limit == size:
             return

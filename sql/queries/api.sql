@@ -99,6 +99,69 @@ where symbol = %(symbol)s and bucket >= %(lo)s and bucket < %(hi)s
 order by bucket {order}
 limit %(limit)s::bigint;
 
+-- derived: bars of any calendar, from one end ({order}), as query `bars` gives them, of one symbol or of several ({which});
+-- there each begins with its symbol ({symbol}); {view} is the level's. Each of its bars belongs to the span between two `edges` that holds its
+-- start, and so to that span's bucket in `labels`; '-infinity' is none (arrays with nulls are read from their beginning
+-- each time). Sums that not every part tells are null.
+with part as (
+    select labels[width_bucket(bucket, edges)] as label, source.*
+    from {view} as source, (select %(edges)s::timestamptz[] as edges, %(labels)s::timestamptz[] as labels) as calendar
+    where {which} and bucket >= %(lo)s and bucket < %(hi)s
+), bar as (
+    select
+        symbol,
+        label as bucket,
+        (array_agg(open order by bucket))[1] as open,
+        max(high) as high,
+        min(low) as low,
+        (array_agg(close order by bucket desc))[1] as close,
+        sum(volume) as volume,
+        case when count(quote_volume) = count(*) then sum(quote_volume) end as quote_volume,
+        case when count(trades) = count(*) then sum(trades)::bigint end as trades,
+        case when count(buy_volume) = count(*) then sum(buy_volume) end as buy_volume,
+        bool_or(imported) as imported
+    from part
+    where label > '-infinity'
+    group by 1, 2
+)
+select
+    {symbol}
+    extract(epoch from bucket)::bigint,
+    to_char(bucket, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    trim_scale(open)::text,
+    trim_scale(high)::text,
+    trim_scale(low)::text,
+    trim_scale(close)::text,
+    trim_scale(volume)::text,
+    coalesce(trim_scale(quote_volume)::text, %(null)s),
+    coalesce(trim_scale(vwap(quote_volume, volume))::text, %(null)s),
+    coalesce(trades::text, %(null)s),
+    coalesce(trim_scale(buy_volume)::text, %(null)s),
+    case when imported then 'true' else 'false' end
+from bar
+order by {symbol} bucket {order}
+limit %(limit)s::bigint;
+
+-- plain: query `bars` with its numbers as they are stored, which a table of numbers needs no more of: a year of minutes
+-- takes a third less
+select
+    extract(epoch from bucket)::bigint, null, open, high, low, close, volume, coalesce(quote_volume::text, ''),
+    coalesce(vwap::text, ''), coalesce(trades::text, ''), coalesce(buy_volume::text, ''), imported
+from {view}
+where symbol = %(symbol)s and bucket >= %(lo)s and bucket < %(hi)s
+order by bucket {order}
+limit %(limit)s::bigint;
+
+-- lines: the bars of another query in its order as lines of CSV, how many there are, their first and last bucket; what it
+-- says of time is left out, and so not computed
+select
+    string_agg(concat_ws(',', start, open, high, low, close, volume, quote, vwap, trades, buy, imported), e'\n'),
+    count(*), min(start), max(start)
+from ({bars}) as bar (start, time, open, high, low, close, volume, quote, vwap, trades, buy, imported);
+
+-- counted: only how many bars another query finds, and their first and last bucket
+select null, count(*), min(start), max(start) from ({bars}) as bar (start);
+
 -- days: the days of a span that have bars, from one end ({order}): where a sparse symbol's next bars are
 select extract(epoch from bucket)::bigint from ohlcv_1d
 where symbol = %(symbol)s and bucket >= %(lo)s and bucket < %(hi)s

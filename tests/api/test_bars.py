@@ -60,7 +60,7 @@ def test_the_shape_of_an_answer(api: Api, new: New) -> None:
     assert answer.text == (
         f'{{"symbol":"EUR/USD:spot","interval":"1m","bars":[{{"bucket":"{m.year}-03-01T00:00:00Z","open":100.5,'
         '"high":100.5,"low":100,"close":100,"volume":5,"quote_volume":501,"vwap":100.2,"trades":2,"buy_volume":2,'
-        f'"imported":false,"closed":true}}],"next_cursor":null,{UNKNOWN}}}'
+        f'"imported":false,"closed":true}}],"next_cursor":null,{UNKNOWN},"rev":"{answer.json()["rev"]}"}}'
     )
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-cache"

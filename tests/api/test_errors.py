@@ -37,7 +37,7 @@ def error(answer: httpx.Response, status: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("params", "parameter"),
     [
-        ({"interval": ""}, "interval"), ({"interval": "2x"}, "interval"), ({"interval": "3m"}, "interval"),
+        ({"interval": ""}, "interval"), ({"interval": "2x"}, "interval"), ({"interval": "90s"}, "interval"),
         ({"interval": "1M"}, "interval"), ({"interval": "٣m"}, "interval"), ({"interval": "0m"}, "interval"),
         ({"symbol": ""}, "symbol"), ({"symbol": "-A"}, "symbol"), ({"symbol": "A" * 65}, "symbol"),
         ({"symbol": "A\n"}, "symbol"), ({"symbol": "A\0"}, "symbol"), ({"symbol": "Ä"}, "symbol"),
@@ -61,13 +61,14 @@ def test_bad_values(api: Api, params: dict[str, str], parameter: str) -> None:
 
 def test_hints(api: Api) -> None:
     assert "1mo" in error(api.get("/v1/bars", symbol="KNOWN", interval="1M"), 400)["hint"]
-    assert error(api.get("/v1/bars", symbol="KNOWN", interval="3m"), 400)["details"]["allowed"][0] == "1m"
+    assert error(api.get("/v1/bars", symbol="KNOWN", interval="90s"), 400)["details"]["allowed"][0] == "1m"
     assert error(api.get("/v1/bars", **GOOD, strat="1"), 400)["hint"] == "Did you mean start?"
     assert error(api.client.get("/v1/bars?symbol=KNOWN&symbol=B&interval=1m"), 400)["details"]["parameter"] == "symbol"
     assert error(api.get("/v1/bars", symbol="KNOWN"), 400)["details"]["parameter"] == "interval"
     assert error(api.client.get("/v1/bars?symbol=%FF&interval=1m"), 400)["code"] == "bad_query"
     empty = api.get("/v1/bars", **GOOD)
-    assert empty.text == f'{{"symbol":"KNOWN","interval":"1m","bars":[],"next_cursor":null,{UNKNOWN}}}'
+    rev = empty.json()["rev"]
+    assert empty.text == f'{{"symbol":"KNOWN","interval":"1m","bars":[],"next_cursor":null,{UNKNOWN},"rev":"{rev}"}}'
 
 
 def test_a_cursor_belongs_to_its_request(api: Api) -> None:

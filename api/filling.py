@@ -1,0 +1,75 @@
+"""Buckets without a bar, filled: with the close before them, or with nulls."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+
+from barwright.api.blocks import Block, of_lines, series
+from barwright.api.database import Row
+from barwright.api.encode import rows as encoded
+from barwright.api.intervals import Interval, moment
+from barwright.api.params import BarsQuery, Fill
+from barwright.api.pieces import Picked
+
+
+class _Close(msgspec.Struct):
+    close: msgspec.Raw
+
+
+_decode = msgspec.json.Decoder(_Close).decode
+
+
+def filler(bucket: int, close: str | None, null: str = "null") -> Row:
+    """A row as query `bars` gives it, for a bucket without a bar: flat at a close, or of nulls where there is none."""
+    text = moment(bucket).isoformat().replace("+00:00", "Z")
+    if close is None:
+        return (bucket, text, *[null] * 9, "false")
+    return (bucket, text, *[close] * 4, "0", "0", null, "0", "0", "false")
+
+
+def fill_rows(
+    interval: Interval, found: Sequence[Row], lo: int, hi: int, fill: Fill, close: str | None, null: str = "null"
+) -> list[Row]:
+    """Ascending rows of query `bars` with a row for every bucket that starts in [lo, hi). `close` is the one before
+    `lo`; with fill=previous there is none before the symbol's first bar, and nothing to fill up to it."""
+    bars = {row[0]: row for row in found}
+    filled: list[Row] = []
+    for bucket in interval.starts(lo, hi):
+        row = bars.get(bucket)
+        if row is not None:
+            close = row[5]
+            filled.append(row)
+        elif fill == "null" or close is not None:
+            filled.append(filler(bucket, None if fill == "null" else close, null))
+    return filled
+
+
+def close_of(picked: Picked) -> str | None:
+    """The close of the last bar; None where there is no bar."""
+    return _close(*picked.pieces[-1][::2]) if len(picked) else None
+
+
+def filled(query: BarsQuery, picked: Picked, lo: int, hi: int, close: str | None) -> Picked:
+    """The bars of [lo, hi) with all that is missing between them; `close` is the one before `lo`."""
+    kind = series(query.symbol, query.interval, query.style)
+    at = {part.starts[n]: (part, n) for part, i, j in picked.pieces for n in range(i, j)}
+    grid = query.interval.starts(lo, hi)
+    lines: list[bytes] = []
+    last: tuple[Block, int] | None = None
+    for bucket in grid:
+        if bucket in at:
+            part, n = last = at[bucket]
+            lines.append(part.body[part.cuts[n] : part.cuts[n + 1]])
+        else:
+            if last is not None:
+                close, last = _close(last[0], last[1] + 1), None
+            row = filler(bucket, None if query.fill == "null" else close)
+            lines.append(encoded([row], picked.edge, query.style)[0] + b",")
+    block = of_lines(kind, lo, hi, grid, lines, picked.edge)
+    return replace(picked, pieces=[(block, 0, len(block))] if grid else [])
+
+
+def _close(part: Block, end: int) -> str:
+    """The close of the bar before a position, without quotes."""
+    return bytes(_decode(part.body[part.cuts[end - 1] : part.cuts[end] - 1]).close).decode().strip('"')
