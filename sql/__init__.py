@@ -36,7 +36,8 @@ def read(path: str) -> LiteralString:
 @cache
 def queries(name: str) -> Mapping[str, LiteralString]:
     """The named queries of `queries/<name>.sql`. They are literal strings: we answer for the files."""
-    return {key: cast("LiteralString", body.strip()) for key, body in _BLOCK.findall(read(f"queries/{name}.sql"))}
+    found = _BLOCK.findall(read(f"queries/{name}.sql"))
+    return {key: cast("LiteralString", body.strip().removesuffix(";")) for key, body in found}  # one may hold another
 
 
 def connect(url: str, role: str = "barwright", **options: Any) -> Connection[tuple[Any, ...]]:
