@@ -19,6 +19,7 @@ from barwright.api.metrics import metrics_routes
 from barwright.api.pages import Docs, files, pages_routes
 from barwright.api.reading import bars_routes
 from barwright.api.services import Services
+from barwright.api.stream.routes import stream_routes
 from barwright.api.symbols import symbols_routes
 from barwright.api.udf.routes import udf_routes
 from barwright.settings import Settings
@@ -33,6 +34,7 @@ def create_app(settings: Settings) -> Litestar:
     app = Litestar(
         route_handlers=[
             *bars_routes(services),
+            *stream_routes(services),
             *symbols_routes(services),
             *history_routes(services),
             *health_routes(services),

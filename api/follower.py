@@ -25,6 +25,7 @@ class Follower:
     def __init__(self, database: Database, changed: Callable[[list[Change] | None], None]) -> None:
         self.database = database
         self.changed = changed
+        self.looked: Callable[[Look], None] = lambda _: None  # hears of every look that is taken in
         self.look: Look | None = None
         self.looked_at = float("-inf")
         self.offset = 0.0
@@ -63,6 +64,8 @@ class Follower:
             self.look = news
         elif news.rev > old.rev:
             self.look = news
+        if self.look is not None:
+            self.looked(self.look)
 
     async def ask(self) -> Look:
         """Look now; ApiError 503 when the database is away."""

@@ -4,8 +4,11 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeVar
 from urllib.parse import parse_qsl
+
+from litestar.datastructures.headers import Accept
 
 from barwright.api.clocks import zone
 from barwright.api.encode import PLAIN, Numbers, Style
@@ -28,6 +31,10 @@ Format = Literal["json", "columns", "csv", "arrow", "parquet"]
 Fill = Literal["none", "previous", "null"]
 ORDERS: tuple[Literal["asc", "desc"], ...] = ("asc", "desc")
 FORMATS: tuple[Format, ...] = ("json", "columns", "csv", "arrow", "parquet")
+MEDIA: dict[str, Format] = {
+    "application/json": "json", "text/csv": "csv", "application/vnd.apache.arrow.stream": "arrow",
+    "application/vnd.apache.parquet": "parquet",
+}  # fmt: skip
 FILLS: tuple[Fill, ...] = ("none", "previous", "null")
 TIMES: tuple[Literal["iso", "s", "ms"], ...] = ("iso", "s", "ms")
 FLOATS = ("arrow", "parquet")  # formats whose numbers are decimals or floats
@@ -61,6 +68,11 @@ class BarsQuery:
     bounded: bool = False
     symbols: tuple[str, ...] = ()
     at: tuple[int | None, ...] = ()
+
+    @property
+    def cost(self) -> int:
+        """The bars it asks for; of a table without a limit, its first page."""
+        return (self.limit or LIMIT) * max(1, len(self.symbols))
 
     @property
     def several(self) -> bool:
@@ -99,6 +111,13 @@ def single(query_string: bytes, known: Sequence[str], repeated: str = "") -> dic
     return given
 
 
+@lru_cache(256)
+def negotiated(accept: bytes) -> Format:
+    """The format a client prefers by its `Accept`; JSON where it names none of ours."""
+    best = Accept(accept.decode("latin-1")).best_match(list(MEDIA))
+    return MEDIA.get(best or "", "json")
+
+
 def symbol(text: str) -> str:
     """A well-formed symbol. A plus sign that was not escaped arrives as a space."""
     text = text.replace(" ", "+")
@@ -126,7 +145,7 @@ def bars_query(query_string: bytes, format: Format = "json") -> BarsQuery:
         lo=FIRST if start is None else start, hi=end, limit=_limit(given, LIMIT if json else None),
         order=_choice(given, "order", ORDERS), format=format,
         newest=start is None and (json or "limit" in given), wait=_wait(given, format),
-        fill=_choice(given, "fill", FILLS), style=_style(given, format),
+        fill=_choice(given, "fill", FILLS), style=style(given, format),
         tz=zone(given["tz"]) if "tz" in given else None, session=given.get("session"),
         rev=_rev(given),
         bounded=start is not None and end is not None, symbols=symbols if len(symbols) > 1 else (),
@@ -143,7 +162,7 @@ def _symbols(text: str) -> tuple[str, ...]:
     return symbols
 
 
-def _style(given: dict[str, str], format: Format) -> Style:
+def style(given: dict[str, str], format: Format) -> Style:
     """How numbers and times are to be written."""
     allowed: tuple[Numbers, ...] = ("number", "float") if format in FLOATS else ("number", "string")
     numbers, time = _choice(given, "numbers", allowed), _choice(given, "time", TIMES)
@@ -170,7 +189,7 @@ def latest_query(query_string: bytes) -> tuple[list[str], Interval, Style]:
         raise bad("symbol", f"{len(symbols)} symbols", f"symbol must name 1 to {MOST_SYMBOLS} symbols.",
                   {"minimum": 1, "maximum": MOST_SYMBOLS}, "For instance ?symbol=BTCUSD,ETHUSD")  # fmt: skip
     found = interval(given.get("interval", "1m"), given.get("tz"), given.get("session"))
-    return symbols, found, _style(given, "json")
+    return symbols, found, style(given, "json")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from barwright import reporting
 from barwright.api.access.shell import Shell
 from barwright.api.app import create_app
 from barwright.api.services import Services
-from barwright.api.waiting import Waiting
+from barwright.api.stream.protocol import MOST_BYTES, Protocol
 from barwright.api.wire import Bounded
 from barwright.errors import BarwrightError
 from barwright.settings import Settings
@@ -30,16 +30,21 @@ def run(settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which answers those who wait as soon as it is told to stop."""
+    """uvicorn, which answers those who wait, and ends streams, as soon as it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, waiting: Waiting) -> None:
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
-        self.waiting = waiting
+        self.services = services
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The signal."""
-        self.waiting.stopping = True
+        self.services.waiting.stopping = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let go of everybody; uvicorn closes WebSockets, but waits for events to end."""
+        self.services.hub.stopping.set()
+        await super().shutdown(sockets)
 
 
 def serve(app: Litestar, settings: Settings) -> None:
@@ -50,11 +55,12 @@ def serve(app: Litestar, settings: Settings) -> None:
     shell = Shell(app, settings, services.access, services.limiter)
     server = Server(
         uvicorn.Config(
-            shell, loop="uvloop", http=Bounded, ws="none", lifespan="on", log_config=None,
+            shell, loop="uvloop", http=Bounded, ws=Protocol, lifespan="on", log_config=None,
             access_log=False, server_header=False, date_header=False, timeout_graceful_shutdown=GRACE, backlog=2048,
+            ws_max_size=MOST_BYTES, ws_per_message_deflate=False,
             proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=settings.trusted_proxies or None,
         ),
-        services.waiting,
+        services,
     )  # fmt: skip
     if threading.current_thread() is threading.main_thread():
         # uvicorn raises the signal that stopped it again at the end; these make that a normal return.

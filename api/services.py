@@ -17,6 +17,7 @@ from barwright.api.database import Change, Database
 from barwright.api.follower import Follower
 from barwright.api.shared import Shared
 from barwright.api.store import Store
+from barwright.api.stream.hub import Hub
 from barwright.api.waiting import Waiting
 from barwright.api.writer import Writer
 from barwright.settings import Settings
@@ -40,6 +41,8 @@ class Services:
         cover = Cover(self.database, self.follower, self.store, self.shared)
         self.bars = Bars(self.database, self.follower, cover, self.coverages)
         self.waiting = Waiting(self.bars, self.coverages, self.writer)
+        self.hub = Hub(settings, self.database, self.follower, self.bars)
+        self.follower.looked = self.hub.looked
 
     def _epoch(self) -> str | None:
         return self.follower.look.epoch if self.follower.look else None
@@ -47,13 +50,15 @@ class Services:
     def _changed(self, changes: list[Change] | None) -> None:
         self.coverages.changed(changes)
         self.store.changed(changes)
+        self.hub.changed(changes)
 
     @asynccontextmanager
     async def lifespan(self, _: Litestar) -> AsyncIterator[None]:
         """Connect, follow, and let go of everything at the end; starts also while the database is away."""
         await self.database.open()
         await self.writer.open()
-        tasks = [asyncio.create_task(self.follower.run(), name="follower"), asyncio.create_task(self.limiter.run())]
+        tasks = [asyncio.create_task(self.follower.run(), name="follower"), asyncio.create_task(self.limiter.run()),
+                 asyncio.create_task(self.hub.run(), name="hub")]  # fmt: skip
         if self.access.on and self.address:
             tasks.append(asyncio.create_task(offer(self.writer, self.address), name="login link"))
         try:
@@ -63,6 +68,7 @@ class Services:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            await self.hub.close()
             await self.waiting.close()
             await self.writer.close()
             await self.database.close()

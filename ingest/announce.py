@@ -12,6 +12,8 @@ import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from barwright.channels import TICKS
+
 log = structlog.get_logger()
 # A message is {"BTCUSD": 1795478400000, …}: symbols with new ticks and their newest minute, milliseconds since 1970.
 CHANNEL: Final = "barwright:ticks"
@@ -61,7 +63,7 @@ class Announcer(threading.Thread):
             news, self._news = self._news, {}
         try:
             if news:
-                self._redis.publish(CHANNEL, msgspec.json.encode(news))
+                self._redis.publish(TICKS, msgspec.json.encode(news))
         except redis.RedisError as error:
             log.warning("nobody is told of new ticks", error=str(error))
             return False

@@ -6,7 +6,7 @@ from decimal import Decimal
 import redis
 
 from barwright.ingest import kafka
-from barwright.ingest.announce import CHANNEL
+from barwright.channels import TICKS
 from tests.ingest.conftest import World, eventually
 from tests.ingest.messages import bar, encode, trade
 
@@ -89,7 +89,7 @@ def test_a_symbol_keeps_the_rule_that_numbers_its_trades(world: World) -> None:
 def test_what_landed_is_announced_on_redis(world: World) -> None:
     client = redis.Redis.from_url(world.settings.redis_url)
     channel = client.pubsub(ignore_subscribe_messages=True)
-    channel.subscribe(CHANNEL)
+    channel.subscribe(TICKS)
     channel.get_message(timeout=1)
     world.topic()
     world.start()

@@ -1,0 +1,67 @@
+"""What ingest says on Redis has landed. A hint: whoever listens looks at the database by itself now and then."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from barwright.channels import TICKS
+from barwright.settings import Settings
+
+TIMEOUT = 1.0  # seconds to connect, and between two checks of a connection on which nothing is said
+PAUSE = 0.25  # seconds before the next try
+log = structlog.get_logger()
+
+
+class News:
+    """Calls `tell(symbols)` for each message, and `tell(None)` when some may have been missed."""
+
+    def __init__(self, settings: Settings, tell: Callable[[Iterable[str] | None], None]) -> None:
+        self.url = settings.redis_url
+        self.tell = tell
+        self.connected = False
+
+    async def run(self) -> None:
+        """Listen for ever, through outages."""
+        failing = False
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError, TimeoutError) as error:
+                if not failing:
+                    log.warning("redis is away, streams ask the database", reason=str(error))
+                failing = True
+            except Exception:
+                log.exception("listening failed")
+            else:
+                failing = False
+            if self.connected:
+                self.connected = failing = False
+            await asyncio.sleep(PAUSE)
+
+    async def _listen(self) -> None:
+        redis = Redis.from_url(
+            self.url, socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT, health_check_interval=5,
+            socket_keepalive=True, retry=Retry(NoBackoff(), 0),
+        )  # fmt: skip
+        async with redis, redis.pubsub(ignore_subscribe_messages=True) as channel:
+            await channel.subscribe(TICKS)
+            self.connected = True
+            self.tell(None)
+            while True:
+                message = await channel.get_message(timeout=TIMEOUT)
+                if message is not None:
+                    self._heard(message["data"])
+
+    def _heard(self, data: bytes) -> None:
+        try:
+            symbols = msgspec.json.decode(data, type=dict[str, int])
+        except msgspec.DecodeError:
+            log.warning("not understood", channel=TICKS, message=data[:100])
+        else:
+            self.tell(symbols)

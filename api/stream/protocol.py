@@ -1,0 +1,21 @@
+"""WebSockets as uvicorn serves them, but that a close reaches who does not read."""
+
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+MOST_BYTES = 65_536  # of a client's message; longer ones end the connection (1009). Ours are refused above 4 KiB.
+
+
+class Protocol(WebSocketsSansIOProtocol):
+    """uvicorn waits until the client has read before it sends anything, so a client that reads too slowly would never
+    be told; and it waits for ever until the rest has been read."""
+
+    async def send(self, message: Any) -> None:
+        """One message of the application."""
+        if message["type"] != "websocket.close" or not self.handshake_complete:
+            await super().send(message)
+            return
+        self.writable.set()
+        await super().send(message)
+        self.loop.call_later(self.close_timeout, self.transport.abort)
