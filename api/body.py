@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import chain
 from math import inf
 
 import msgspec
@@ -23,7 +24,7 @@ class Answer:
     may be sent again for `lasts` seconds while all that `rests` names is alive; not at all where there is nothing.
 
     `closed`: no bucket of its span is open. `next`: the bucket at which the next page goes on. `since`: the epoch and
-    the revision it is of. `final`: it may be kept for ever."""
+    the revision it is of."""
 
     body: bytes
     etag: str
@@ -34,7 +35,6 @@ class Answer:
     closed: bool = False
     next: int | None = None
     since: tuple[str, int] = ("", 0)
-    final: bool = False
 
 
 def answer(query: BarsQuery, picked: Picked) -> Answer:
@@ -63,19 +63,22 @@ def answer(query: BarsQuery, picked: Picked) -> Answer:
 def together(query: BarsQuery, parts: Sequence[Answer]) -> Answer:
     """The answers for several symbols as one."""
     places = [part.next for part in parts]
-    cursor = "null" if not any(places) else f'"{make_cursor(query, *places)}"'
+    cursor = "null" if places.count(None) == len(places) else f'"{make_cursor(query, *places)}"'
     head = f'{{"interval":"{query.interval.name}"{_echo(query)},"series":['.encode()
     tail = f'],"next_cursor":{cursor}}}'.encode()
-    rests: list[Block | Summary] | None = []
-    for part in parts:
-        rests = None if rests is None or part.rests is None else [*rests, *part.rests]
+    rests = [part.rests for part in parts if part.rests is not None]
     said = {part.complete for part in parts}
+    epochs = {part.since[0] for part in parts}
     return Answer(
-        head + b",".join(part.body for part in parts) + tail,
-        etag_of(head, *(part.etag.encode() for part in parts), tail),
-        None if rests is None else tuple(rests), min(part.lasts for part in parts),
-        False if False in said else None if None in said else True, closed=all(part.closed for part in parts),
-    )  # fmt: skip
+        body=head + b",".join(part.body for part in parts) + tail,
+        etag=etag_of(head, *(part.etag.encode() for part in parts), tail),
+        rests=tuple(chain.from_iterable(rests)) if len(rests) == len(parts) else None,
+        lasts=min(part.lasts for part in parts),
+        complete=False if False in said else None if None in said else True,
+        span=(min(part.span[0] for part in parts), max(part.span[1] for part in parts)),
+        closed=all(part.closed for part in parts),
+        since=(epochs.pop() if len(epochs) == 1 else "", min(part.since[1] for part in parts)),
+    )
 
 
 def answered(query: BarsQuery, more: bool, ends: tuple[int, int] | None) -> Window:

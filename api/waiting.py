@@ -10,6 +10,7 @@ from typing import Final
 from psycopg.types.range import TimestamptzRange
 
 from barwright.api.bars import Answer, Bars
+from barwright.api.body import together
 from barwright.api.coverage import SECOND, Summary
 from barwright.api.coverages import Coverages
 from barwright.api.errors import ApiError, bad
@@ -50,10 +51,11 @@ class Waiting:
         if self.count >= MOST:
             raise ApiError(503, "too_many_waiting", f"{MOST} requests wait already.", "Ask without wait.",
                            headers={"Retry-After": "5"})  # fmt: skip
-        await self._demand_registered(query)
+        for each in query.each():
+            await self._demand_registered(each)
         self.count += 1
         leaving = asyncio.ensure_future(gone())
-        reading = asyncio.create_task(self._read(query))
+        reading = asyncio.create_task(self._read_all(query))
         try:
             await asyncio.wait({leaving, reading}, return_when=asyncio.FIRST_COMPLETED)
             return reading.result() if reading.done() else None
@@ -76,6 +78,11 @@ class Waiting:
         if not known.registered and not (await self.coverages.fetch(query.symbol)).registered:
             raise bad("wait", str(query.wait), f"Nobody registered {query.symbol}, so there is nothing to wait for.",
                       hint=f"PUT /v1/symbols/{query.symbol} registers it, or ask without wait.")  # fmt: skip
+
+    async def _read_all(self, query: BarsQuery) -> Answer:
+        """The answer for every symbol, each as soon as nothing of it is missing."""
+        parts = await asyncio.gather(*(self._read(each) for each in query.each()))
+        return together(query, parts) if query.several else parts[0]
 
     async def _read(self, query: BarsQuery) -> Answer:
         """Read, ask, wait and read again, until nothing is missing or the time is up."""

@@ -132,7 +132,7 @@ def _free_port() -> int:
 
 
 def _request(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def _exchange(connection: socket.socket, request: bytes) -> bytes:

@@ -80,6 +80,12 @@ left join lateral (
     select max(rev) as rev from revision where symbol = %(symbol)s and revision.span && page.span
 ) as newest on true;
 
+-- touched: whether the log holds every revision after one, and whether one of them touches a span of some symbols
+select
+    count(*) = (select rev from meta) - %(rev)s,
+    coalesce(bool_or(symbol = any(%(symbols)s) and revision.span && %(span)s), false)
+from revision where revision.rev > %(rev)s;
+
 -- bars: a span of one symbol's bars, every digit as text, from one end ({order}); {view} is the level's
 select
     extract(epoch from bucket)::bigint,

@@ -106,7 +106,7 @@ def test_a_symbol_that_nobody_registered_is_not_waited_for(api: Api, connection:
 def test_a_client_that_goes_away_is_not_kept_waiting_for(api: Api, v: Vouched) -> None:
     query = f"symbol={v.symbol}&interval=1m&start={text(START)}&end={text(END)}&wait=30"
     with socket.create_connection((api.client.base_url.host, api.client.base_url.port or 80)) as client:
-        client.sendall(f"GET /v1/bars?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        client.sendall(f"GET /v1/bars?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         eventually(lambda: _waiting(v, 1), 5)
     eventually(lambda: _waiting(v, 0), 5)
 
