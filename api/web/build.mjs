@@ -7,10 +7,10 @@ process.chdir(import.meta.dirname)
 rmSync('dist', { recursive: true, force: true })
 mkdirSync('dist')
 await build({
-  entryPoints: ['schema.js', 'theme.js', 'style.css', 'schema.css'],
+  entryPoints: ['chart.js', 'symbols.js', 'schema.js', 'theme.js', 'style.css', 'schema.css'],
   bundle: true, minify: true, format: 'esm', target: 'es2022', legalComments: 'eof', outdir: 'dist', logLevel: 'warning',
 })
-for (const name of ['schema.html', 'icon.svg']) copyFileSync(name, `dist/${name}`)
+for (const name of ['index.html', 'symbols.html', 'schema.html', 'icon.svg']) copyFileSync(name, `dist/${name}`)
 for (const name of readdirSync('dist')) pack(name)
 const swagger = 'node_modules/swagger-ui-dist'
 writeFileSync('dist/licences.txt', [

@@ -1,0 +1,40 @@
+// What the keyboard does on the chart page.
+const STEP = 20 // bars a page of scrolling moves
+
+export function keys({ view, bars, search, toggleZone, cursor }) {
+  const help = document.getElementById('keys')
+  const toggleHelp = () => help.open ? help.close() : help.showModal()
+  help.onclick = () => help.close()
+  document.querySelector('[data-act=keys]').onclick = toggleHelp
+
+  function walk(step) {
+    const place = Math.max(0, Math.min(bars.list.length - 1, (cursor() ?? bars.list.length) + step)), found = bars.list[place]
+    if (!found) return
+    view.chart.setCrosshairPosition(Number(found.close), found.time, view.candles)
+    const range = view.scale.getVisibleLogicalRange(), at = view.place(found.time)
+    const beyond = Math.min(0, at - range.from - 1) + Math.max(0, at - range.to + 1)
+    if (beyond) view.scale.setVisibleLogicalRange({ from: range.from + beyond, to: range.to + beyond })
+  }
+
+  function zoom(factor) {
+    const range = view.scale.getVisibleLogicalRange()
+    if (range) view.scale.setVisibleLogicalRange({ from: range.to - (range.to - range.from) * factor, to: range.to })
+  }
+
+  const actions = {
+    '/': () => search(), '?': toggleHelp, u: toggleZone, t: () => document.querySelector('[data-act=theme]').click(),
+    ArrowLeft: shift => shift ? view.scroll(-STEP) : walk(-1), ArrowRight: shift => shift ? view.scroll(STEP) : walk(1),
+    '+': () => zoom(0.8), '=': () => zoom(0.8), '-': () => zoom(1.25), End: () => view.newest(),
+    Escape: () => view.chart.clearCrosshairPosition(),
+  }
+
+  addEventListener('keydown', event => {
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open] input')) return
+    if (event.target.closest('[role=radiogroup]') && event.key.startsWith('Arrow')) return
+    const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key]
+    if (/^\d$/.test(event.key)) search(event.key)
+    else if (action) action(event.shiftKey)
+    else return
+    event.preventDefault()
+  })
+}
