@@ -17,6 +17,7 @@ from barwright.api.health import health_routes
 from barwright.api.history import history_routes
 from barwright.api.metrics import metrics_routes
 from barwright.api.pages import Docs, files, pages_routes
+from barwright.api.problems import components
 from barwright.api.reading import bars_routes
 from barwright.api.services import Services
 from barwright.api.stream.routes import stream_routes
@@ -52,6 +53,8 @@ def create_app(settings: Settings) -> Litestar:
             version=__version__,
             description=DESCRIPTION,
             path="/schema",
+            components=components(),
+            security=[{"bearer": []}, {"key": []}, {"session": []}, *([] if services.access.on else [{}])],
             use_handler_docstrings=True,
             render_plugins=[Docs(pages), JsonRenderPlugin(path="/openapi.json")],
         ),

@@ -17,13 +17,18 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIType as T
 
 from barwright.api.encode import CSV_HEADER
-from barwright.api.examples import ERROR, MEANINGS, NULLABLE
+from barwright.api.examples import MEANINGS, NULLABLE
 from barwright.api.intervals import LEVELS
 from barwright.api.params import LIMIT, MOST, MOST_WAIT
+from barwright.api.problems import LIMITS, anywhere, own
 from barwright.api.times import ALLOWED
 
 DESCRIPTION = """OHLCV bars from exact ticks. Numbers are JSON numbers with every digit the database has; times are UTC.
-Every error, whatever its status, is `{"code", "message", "details", "hint"}`."""
+Every error, whatever its status, is `{"code", "message", "details", "hint"}`. Every GET takes HEAD too, and gzip.
+
+Where keys are on (elsewhere than on a loopback address), send yours as `Authorization: Bearer …` or `X-API-Key: …`;
+`barwright key create` makes one. A request costs one point, and one for each 1000 bars asked for; `RateLimit-*` say
+what is left of the points of a minute."""
 
 
 def _schema(example: Any, nullable: frozenset[str] = frozenset()) -> Schema:
@@ -58,16 +63,7 @@ def json_of(example: Any) -> dict[str, OpenAPIMediaType]:
                                                  examples={"an answer": Example(value=example)})}  # fmt: skip
 
 
-def _problem(description: str, headers: dict[str, Any] | None) -> OpenAPIResponse:
-    error = {**ERROR, "details": {}}
-    return OpenAPIResponse(description, headers=headers, content={
-        "application/json": OpenAPIMediaType(schema=_schema(error), examples={"an error": Example(value=ERROR)})
-    })  # fmt: skip
-
-
-def query(
-    name: str, description: str, example: Any, schema: Schema | None = None, required: bool = False
-) -> Parameter:
+def query(name: str, description: str, example: Any, schema: Schema | None = None, required: bool = False) -> Parameter:
     """A parameter of the query string, text where no schema says otherwise."""
     return Parameter(
         name=name, param_in="query", description=description, required=required, schema=schema or Schema(type=T.STRING),
@@ -112,7 +108,6 @@ LISTING = (_ONLY, _AT_MOST)
 TASKS = (_ONLY, query("all", "Ended tasks too.", "true", _BOOLEAN), _AT_MOST)
 PURGING = (NAME, query("purge", "Remove its data too.", "true", _BOOLEAN))
 _TAG = {"ETag": OpenAPIHeader(schema=Schema(type=T.STRING), description="Send it as If-None-Match: 304 if unchanged.")}
-RETRY = {"Retry-After": OpenAPIHeader(schema=Schema(type=T.INTEGER), description="Seconds.")}
 
 
 @dataclass
@@ -124,6 +119,7 @@ class Documented(Operation):
     csv: ClassVar[bool] = False
     text: ClassVar[bool] = False
     tag: ClassVar[bool] = True
+    guarded: ClassVar[bool] = True  # it asks for a key where keys are on, and counts
     wants: ClassVar[Any] = None
     statuses: ClassVar[dict[str, str]] = {"400": "The request is wrong, and how.", "503": "The database is away."}
 
@@ -139,9 +135,12 @@ class Documented(Operation):
                                                    examples={"header": Example(value=CSV_HEADER.decode())})  # fmt: skip
         if self.wants:
             self.request_body = RequestBody(content=json_of(self.wants), required=True)
-        headers: dict[str, Any] | None = dict(_TAG) if self.tag else None
+        headers: dict[str, Any] | None = {**(_TAG if self.tag else {}), **(LIMITS if self.guarded else {})}
         self.responses = {"200": OpenAPIResponse("The answer.", content=content, headers=headers)}
         if self.tag:
             self.responses["304"] = OpenAPIResponse("Unchanged since the ETag in If-None-Match.")
         for status, description in self.statuses.items():
-            self.responses[status] = _problem(description, dict(RETRY) if status == "503" else None)
+            self.responses[status] = own(status, description)
+        self.responses |= anywhere(self.guarded)
+        if not self.guarded:
+            self.security = [{}]

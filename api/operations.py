@@ -10,12 +10,12 @@ from barwright.api.documentation import (
     LISTING,
     NAME,
     PURGING,
-    RETRY,
     TASKS,
     Documented,
     json_of,
 )
 from barwright.api.examples import BAR, COVERAGE, GAP, PROGRESS, REGISTRATION, SYMBOL, TASK, WHOLE_SYMBOL
+from barwright.api.problems import RETRY
 
 WITH_404 = {**Documented.statuses, "404": "There is no such symbol."}
 
@@ -134,6 +134,7 @@ class LiveOperation(Documented):
 
     gives: ClassVar[Any] = {"status": "live"}
     tag = False
+    guarded = False
     statuses: ClassVar[dict[str, str]] = {}
 
 
@@ -141,6 +142,7 @@ class ReadyOperation(Documented):
     """`GET /health/ready`."""
 
     tag = False
+    guarded = False
 
     gives: ClassVar[Any] = {
         "status": "ready", "engine": "timescaledb", "checks": {"database": "up", "migration": "up", "redis": "up"},

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from litestar import Litestar
 
@@ -64,12 +64,19 @@ class Services:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await _end(tasks)
             await self.hub.close()
             await self.waiting.close()
             await self.writer.close()
             await self.database.close()
             await self.shared.close()
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: a driver may take the first for its own time limit's (redis-py in 1 of 60
+    stops amid an exchange), and the task goes on."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.2)
