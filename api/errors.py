@@ -22,11 +22,10 @@ class ApiError(BarwrightError):
         self.details = dict(details or {})
         self.headers = dict(headers or {})
 
-    def body(self) -> bytes:
-        """The JSON of this error."""
-        return msgspec.json.encode(
-            {"code": self.code, "message": self.message, "details": self.details, "hint": self.hint}
-        )
+    def body(self, udf: bool = False) -> bytes:
+        """The JSON of this error; under `/udf` it says the same in UDF's words too."""
+        told = {"code": self.code, "message": self.message, "details": self.details, "hint": self.hint}
+        return msgspec.json.encode({"s": "error", "errmsg": str(self), **told} if udf else told)
 
 
 def bad(parameter: str, value: object, message: str, allowed: object = None, hint: str = "") -> ApiError:

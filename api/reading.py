@@ -32,7 +32,7 @@ def bars_routes(services: Services) -> list[HTTPRouteHandler]:
         ready = answers.get(name) if services.follower.fresh else None
         if ready is not None:
             limits.charge(scope, ready.cost)
-            return await _sent(headers, ready)
+            return await sent(headers, ready)
         query = bars_query(scope["query_string"], accepted)
         if query.format in FORMATS:
             return await stream(services.bars, query, scope)
@@ -40,7 +40,7 @@ def bars_routes(services: Services) -> list[HTTPRouteHandler]:
         if query.wait:
             return await _waited(request, headers, query)
         answer = await services.bars.read(query)
-        return await _sent(headers, answers.put(name, answer, query.cost, await keeping.caching(query, answer)))
+        return await sent(headers, answers.put(name, answer, query.cost, await keeping.caching(query, answer)))
 
     @get("/v1/bars/latest", operation_class=LatestOperation)
     async def latest_bars(request: Request[Any, Any, Any]) -> ASGIResponse:
@@ -54,7 +54,7 @@ def bars_routes(services: Services) -> list[HTTPRouteHandler]:
             limits.charge(request.scope, len(wanted[0]))
             answer = await latest(services.database, services.follower, *wanted)
             ready = newest.put(query_string, answer, len(wanted[0]))
-        return await _sent(dict(request.scope["headers"]), ready)
+        return await sent(dict(request.scope["headers"]), ready)
 
     async def _waited(request: Request[Any, Any, Any], headers: dict[bytes, bytes], query: BarsQuery) -> ASGIResponse:
         """The answer to a request that waits; nobody takes it where the client has gone."""
@@ -64,12 +64,12 @@ def bars_routes(services: Services) -> list[HTTPRouteHandler]:
                 pass
 
         answer = await services.waiting.read(query, gone)
-        return ASGIResponse(status_code=204) if answer is None else await _sent(headers, prepare(answer))
+        return ASGIResponse(status_code=204) if answer is None else await sent(headers, prepare(answer))
 
     return [bars, latest_bars]
 
 
-async def _sent(headers: dict[bytes, bytes], ready: Ready) -> ASGIResponse:
+async def sent(headers: dict[bytes, bytes], ready: Ready) -> ASGIResponse:
     """An answer as the client takes it, compressed or not; 304 where it has it."""
     zips = asked(headers.get(b"accept-encoding", b""))
     known = headers.get(b"if-none-match")

@@ -149,7 +149,7 @@ def _as_get(scope: Scope) -> Scope:
 
 async def _refuse(scope: Scope, headers: Raw, send: Any, error: ApiError) -> None:
     """Answer with an error; a WebSocket's handshake too, where the server can."""
-    body, kind = error.body(), b"application/json"
+    body, kind = error.body(udf=scope["path"].startswith("/udf/")), b"application/json"
     if error.status == 401 and headers.get(b"accept", b"").startswith(b"text/html"):
         body, kind = PAGE, b"text/html; charset=utf-8"
     sent = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]

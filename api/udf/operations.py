@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Parameter, Schema
+from litestar.openapi.spec import OpenAPIResponse, Parameter, Schema
 from litestar.openapi.spec.enums import OpenAPIType as T
 
 from barwright.api.documentation import Documented, json_of, query
@@ -34,12 +34,12 @@ _HISTORY = (
 
 @dataclass
 class UdfOperation(Documented):
-    """An operation that tells its errors in its own shape, with status 200."""
+    """An operation that tells what is wrong with a request in its own shape, with status 200."""
 
     tag: ClassVar[bool] = False
     fails: ClassVar[bool] = True
     also: ClassVar[Sequence[Any]] = ()
-    statuses: ClassVar[dict[str, str]] = {}
+    statuses: ClassVar[dict[str, str]] = {"503": "The database is away."}
 
     def __post_init__(self) -> None:
         """Add the other answers there may be."""
@@ -58,6 +58,7 @@ class ConfigOperation(UdfOperation):
     """`GET /udf/config`."""
 
     gives: ClassVar[Any] = config(["COINBASE"])
+    statuses: ClassVar[dict[str, str]] = {}
     fails = False
 
 
@@ -65,6 +66,7 @@ class TimeOperation(UdfOperation):
     """`GET /udf/time`."""
 
     gives: ClassVar[Any] = "1570752000"
+    statuses: ClassVar[dict[str, str]] = {}
     text = True
     fails = False
 
@@ -89,13 +91,7 @@ class SymbolInfoOperation(UdfOperation):
     takes: ClassVar[Sequence[Parameter]] = (query("group", "An exchange.", "COINBASE"),)
     gives: ClassVar[Any] = group([_LISTED], [(2, 8)])
 
-    def __post_init__(self) -> None:
-        """A group that does not exist has a status of its own."""
-        super().__post_init__()
-        assert self.responses is not None
-        content = {"application/json": OpenAPIMediaType(schema=json_of(_ERROR)["application/json"].schema,
-                                                        examples={"an error": Example(value=_ERROR)})}  # fmt: skip
-        self.responses["404"] = OpenAPIResponse("There is no such group.", content=content)
+    statuses: ClassVar[dict[str, str]] = {**UdfOperation.statuses, "404": "There is no such group."}
 
 
 class HistoryOperation(UdfOperation):

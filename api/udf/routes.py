@@ -1,4 +1,5 @@
-"""Routes under `/udf`. What goes wrong is told in UDF's own shape, with status 200: its clients read nothing else."""
+"""Routes under `/udf`. What is wrong with a request is told in UDF's own shape with status 200, for its clients read
+nothing else; what is away or used up keeps its status, for whatever stands between."""
 
 import time
 from collections.abc import Mapping
@@ -10,9 +11,10 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
 from barwright.api.access import limits
-from barwright.api.answers import JSON, Answers, not_modified, unchanged
+from barwright.api.answers import JSON, Answers
 from barwright.api.errors import ApiError, bad
 from barwright.api.params import pairs
+from barwright.api.reading import sent
 from barwright.api.services import Services
 from barwright.api.udf.directory import Directory, Listed
 from barwright.api.udf.history import asked, history, history_query
@@ -28,7 +30,6 @@ from barwright.api.udf.shapes import KIND, config, found, group, info
 
 LIMIT, MOST = 30, 500  # symbols a search finds
 NO_GROUP = "unknown_group"  # the one error whose status the documentation names
-BAR = 60  # bytes of a bar in columns, about
 
 
 def udf_routes(services: Services) -> Router:
@@ -89,24 +90,23 @@ def _history_route(services: Services, directory: Directory) -> HTTPRouteHandler
     answers = Answers()
 
     @get("/history", operation_class=HistoryOperation)
-    async def bars(request: Request[Any, Any, Any]) -> ASGIResponse:
+    async def udf_history(request: Request[Any, Any, Any]) -> ASGIResponse:
         """Bars as columns, ascending: the `countback` before `to`, else those in [from, to)."""
-        query_string = request.scope["query_string"]
-        ready = answers.get(query_string) if services.follower.fresh else None
-        if ready is None:
+        scope = request.scope
+        ready = answers.get(scope["query_string"]) if services.follower.fresh else None
+        if ready is not None:
+            limits.charge(scope, ready.cost)
+        else:
             given = _given(request)
             one = await _known(directory, _wanted(given, "symbol"))
             now = services.follower.clock()
             query = history_query(given, one.symbol, now)
-            limits.charge(request.scope, asked(query, now))
-            ready = answers.put(query_string, await history(services.bars, query))
-        else:
-            limits.charge(request.scope, ready.size // BAR)
-        if unchanged(request.scope["headers"], ready.etag):
-            return not_modified(ready.etag)
-        return ready.response
+            cost = asked(query, now)
+            limits.charge(scope, cost)
+            ready = answers.put(scope["query_string"], await history(services.bars, query), cost)
+        return await sent(dict(scope["headers"]), ready)
 
-    return bars
+    return udf_history
 
 
 async def _known(directory: Directory, name: str) -> Listed:
@@ -141,6 +141,7 @@ def _json(value: Any) -> ASGIResponse:
 
 
 def _failed(_: Request[Any, Any, Any], error: ApiError) -> Response[bytes]:
-    body = msgspec.json.encode({"s": "error", "errmsg": f"{error.message} {error.hint}".strip()})
-    status = error.status if error.code == NO_GROUP else 200
-    return Response(body, media_type=JSON, status_code=status, headers={"cache-control": "no-store"})
+    headers = {**error.headers, "cache-control": "no-store"}
+    if error.status >= 429 or error.code == NO_GROUP:
+        return Response(error.body(udf=True), media_type=JSON, status_code=error.status, headers=headers)
+    return Response(msgspec.json.encode({"s": "error", "errmsg": str(error)}), media_type=JSON, headers=headers)
