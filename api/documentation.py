@@ -17,9 +17,9 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIType as T
 
 from barwright.api.encode import CSV_HEADER
-from barwright.api.examples import MEANINGS, NULLABLE
+from barwright.api.examples import MAPS, MEANINGS, NULLABLE
 from barwright.api.intervals import LEVELS
-from barwright.api.params import LIMIT, MOST, MOST_WAIT
+from barwright.api.params import LIMIT, MOST, MOST_WAIT, SYMBOL_PATTERN
 from barwright.api.problems import LIMITS, anywhere, own
 from barwright.api.times import ALLOWED
 
@@ -41,7 +41,7 @@ def _schema(example: Any, nullable: frozenset[str] = frozenset()) -> Schema:
                     name: _field(name, value, name in nullable) for name, value in example.items()
                 },
             )  # fmt: skip
-        case list():
+        case list() | tuple():
             return Schema(type=T.ARRAY, items=_schema(example[0], nullable) if example else Schema())
         case bool():
             return Schema(type=T.BOOLEAN)
@@ -52,6 +52,8 @@ def _schema(example: Any, nullable: frozenset[str] = frozenset()) -> Schema:
 
 def _field(name: str, value: Any, nullable: bool) -> Schema:
     schema = _schema(value, NULLABLE) if value is not None else Schema()
+    if name in MAPS:  # its keys are data
+        schema = Schema(type=T.OBJECT, additional_properties=_schema(next(iter(value.values())), NULLABLE))
     if nullable and isinstance(schema.type, T):
         schema.type = [schema.type, T.NULL]
     schema.description = MEANINGS.get(name)
@@ -64,6 +66,17 @@ def json_of(example: Any) -> dict[str, OpenAPIMediaType]:
                                                  examples={"an answer": Example(value=example)})}  # fmt: skip
 
 
+def _body(example: Any, needs: Sequence[str]) -> dict[str, OpenAPIMediaType]:
+    """The content of a request; what is not needed may be left out or null, and there is nothing else."""
+    content = json_of(example)
+    schema = _schema(example, frozenset(example) - set(needs))
+    schema.required, schema.additional_properties = list(needs), False
+    assert schema.properties
+    schema.properties |= {name: _TIME for name in ("start",) if name in schema.properties}
+    content["application/json"].schema = schema
+    return content
+
+
 def query(name: str, description: str, example: Any, schema: Schema | None = None, required: bool = False) -> Parameter:
     """A parameter of the query string, text where no schema says otherwise."""
     return Parameter(
@@ -72,7 +85,10 @@ def query(name: str, description: str, example: Any, schema: Schema | None = Non
     )  # fmt: skip
 
 
-_SYMBOL_PARAMETER = query("symbol", "The symbol, case-sensitive.", "BTCUSD", required=True)
+SYMBOL = Schema(type=T.STRING, pattern=f"^{SYMBOL_PATTERN}$")
+INTERVAL_PATTERN = "^[1-9][0-9]{0,4}(m|h|d|w|mo)$"
+_SYMBOLS = Schema(type=T.STRING, pattern=f"^{SYMBOL_PATTERN}(,{SYMBOL_PATTERN})*$")
+_SYMBOL_PARAMETER = query("symbol", "The symbol, case-sensitive.", "BTCUSD", SYMBOL, required=True)
 _INTERVAL = Schema(type=T.STRING, enum=list(LEVELS))
 _TIME = Schema(any_of=[Schema(type=T.STRING), Schema(type=T.INTEGER)])
 BARS_PARAMETERS = (
@@ -94,14 +110,15 @@ BARS_PARAMETERS = (
           5, Schema(type=T.NUMBER, exclusive_minimum=0, maximum=MOST_WAIT)),
 )  # fmt: skip
 LATEST_PARAMETERS = (
-    query("symbol", "One or several symbols: repeated, or separated by commas.", "BTCUSD,ETHUSD", required=True),
-    query("interval", "Width of the bars.", "1m", Schema(type=T.STRING, default="1m")),
-)
+    query("symbol", "One or several symbols: repeated, or separated by commas.", "BTCUSD,ETHUSD", _SYMBOLS,
+          required=True),
+    query("interval", "Width of the bars.", "1m", Schema(type=T.STRING, pattern=INTERVAL_PATTERN, default="1m")),
+)  # fmt: skip
 NAME = Parameter(
-    name="name", param_in="path", required=True, schema=Schema(type=T.STRING),
+    name="name", param_in="path", required=True, schema=SYMBOL,
     description="The symbol, slashes and all.", examples={"for instance": Example(value="EUR/USD")},
 )  # fmt: skip
-_ONLY = query("symbol", "Only this symbol's.", "BTCUSD")
+_ONLY = query("symbol", "Only this symbol's.", "BTCUSD", SYMBOL)
 _AT_MOST = query("limit", "Most entries in the answer.", 100,
                  Schema(type=T.INTEGER, minimum=1, maximum=MOST, default=LIMIT))  # fmt: skip
 _BOOLEAN = Schema(type=T.STRING, enum=["true", "false"], default="false")
@@ -122,6 +139,7 @@ class Documented(Operation):
     tag: ClassVar[bool] = True
     guarded: ClassVar[bool] = True  # it asks for a key where keys are on, and counts
     wants: ClassVar[Any] = None
+    needs: ClassVar[Sequence[str]] = ()  # of what it wants, the fields that may not be left out
     statuses: ClassVar[dict[str, str]] = {"400": "The request is wrong, and how.", "503": "The database is away."}
 
     def __post_init__(self) -> None:
@@ -135,7 +153,7 @@ class Documented(Operation):
             content["text/csv"] = OpenAPIMediaType(schema=Schema(type=T.STRING),
                                                    examples={"header": Example(value=CSV_HEADER.decode())})  # fmt: skip
         if self.wants:
-            self.request_body = RequestBody(content=json_of(self.wants), required=True)
+            self.request_body = RequestBody(content=_body(self.wants, self.needs), required=True)
         headers: dict[str, Any] | None = {**(_TAG if self.tag else {}), **(LIMITS if self.guarded else {})}
         self.responses = {"200": OpenAPIResponse("The answer.", content=content, headers=headers)}
         if self.tag:

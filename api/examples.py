@@ -48,3 +48,4 @@ NULLABLE = frozenset(("quote_volume", "vwap", "trades", "buy_volume", "source", 
                        "history_start", "newest", "next_cursor", "timescaledb", "complete", "finest", "error",
                        "history_source", "minutes_since", "hours_since", "1m", "1h", "1d", "share", "started_at",
                        "published_at", "landed_at", "at"))  # fmt: skip
+MAPS = frozenset(("by_status", "levels"))  # whose keys are data

@@ -63,6 +63,7 @@ class RegisterOperation(Documented):
     takes = (NAME,)
     gives = WHOLE_SYMBOL
     wants = REGISTRATION
+    needs = ("source", "start")
     tag = False
 
     def __post_init__(self) -> None:

@@ -18,7 +18,8 @@ from barwright.api.times import seconds
 
 LIMIT, MOST = 1000, 10_000
 MOST_WAIT = 30  # seconds
-_SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,63}", re.ASCII)
+SYMBOL_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,63}"
+_SYMBOL = re.compile(SYMBOL_PATTERN, re.ASCII)
 _CURSOR = re.compile(r"1:(asc|desc):(-?\d{1,12}|-)((?:,(?:-?\d{1,12}|-))*):([^:]+):(.+)", re.ASCII)
 _REV = re.compile(r"([0-9a-f]{8})-(\d{1,18})", re.ASCII)
 BARS = ("symbol", "interval", "start", "end", "limit", "cursor", "order", "fill", "tz", "session", "format", "numbers",

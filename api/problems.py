@@ -66,7 +66,7 @@ def own(status: str, description: str) -> OpenAPIResponse:
 
 def problem(description: str, example: Any, headers: dict[str, Any] | None = None) -> OpenAPIResponse:
     """An answer that is an error; `example` is one."""
-    content = OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Problem"),
+    content = OpenAPIMediaType(schema=PROBLEM,
                                examples={"an error": Example(value=example)})  # fmt: skip
     return OpenAPIResponse(description, headers=headers and dict(headers), content={"application/json": content})
 
@@ -80,7 +80,6 @@ def anywhere(guarded: bool) -> dict[str, Reference]:
 def components() -> Components:
     """What the references point to."""
     return Components(
-        schemas={"Problem": PROBLEM},
         responses={
             name: problem(description, shown(error), _HEADERS.get(status))
             for status, (name, description, error) in {**SIZES, **RIGHTS}.items()

@@ -40,6 +40,25 @@ def bodiless(send: Send) -> Send:
     return cut
 
 
+def listing(send: Send) -> Send:
+    """The answer to OPTIONS, made of the refusal of a method that no path takes: it names all that this one does.
+    Litestar's own answer names those of the first handler only."""
+    listed = False
+
+    async def change(message: Message) -> None:
+        nonlocal listed
+        if message["type"] == "http.response.start" and message["status"] == 405:
+            listed = True
+            allow = [(name, value) for name, value in message["headers"] if name == b"allow"]
+            await send({"type": "http.response.start", "status": 204, "headers": allow})
+        elif listed:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await send(message)
+
+    return change
+
+
 class Watched:
     """Ends streams of bars whose key is revoked. A download that has begun may end: cut, it would look whole."""
 

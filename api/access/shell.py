@@ -13,7 +13,7 @@ from barwright.api.access.keys import Keys
 from barwright.api.access.limits import ACCOUNT_KEY, POINT, Limiter
 from barwright.api.access.login import COOKIE, PAGE
 from barwright.api.access.origins import Origins
-from barwright.api.access.sending import Watched, adding, bodiless
+from barwright.api.access.sending import Watched, adding, bodiless, listing
 from barwright.api.errors import ApiError
 from barwright.settings import Settings
 
@@ -55,6 +55,8 @@ class Shell:
         if scope["type"] == "http":
             if scope["method"] == "HEAD":
                 scope, send = _as_get(scope), bodiless(send)
+            elif scope["method"] == "OPTIONS":
+                scope, send = {**scope, "method": "NONE"}, listing(send)
             if asked(headers.get(b"accept-encoding", b"")):
                 send = gzipping(send)
         await self.app(scope, receive, send)
