@@ -127,7 +127,6 @@ class Local(Calendar):
 
     def __init__(self, clock: Clock, session: Session | None) -> None:
         self.clock, self.session = clock, session
-        # A clock is 2 hours ahead or behind after a change at most, but where it skipped a day: that is in the past.
         self.cached = lru_cache(1024)(self._page)
 
     @abstractmethod
@@ -166,6 +165,11 @@ class Local(Calendar):
         low, high = self.ends
         return (FIRST if number <= low else self.begins(self.cut(number)),
                 LAST if number >= high else self.begins(self.cut(number + 1)))  # fmt: skip
+
+    def hours(self, day: int) -> tuple[int, int]:
+        """The session of a day, its ends being the first instants at which the clock shows them."""
+        assert self.session is not None
+        return self.clock.first(day * DAY + self.session.open), self.clock.first(day * DAY + self.session.close)
 
     def _page(self, number: int) -> list[int]:
         """The bucket starts of a page."""
@@ -223,7 +227,9 @@ class Hours(Local):
     def within(self, first: int, last: int) -> Iterator[int]:
         """By the clock. A day's first moments may be shown again after the next has begun."""
         for day in range(first - 1, last + 1):
-            open_, close = self._hours(day) if self.session else (FIRST, LAST)
+            if self.session and not self.clock.has(day):
+                continue
+            open_, close = self.hours(day) if self.session else (FIRST, LAST)
             for local in range(day * DAY + self.shown.open, day * DAY + self.shown.close, self.width):
                 yield from (t for t in self.clock.all(local) if open_ <= t < close)
 
@@ -233,11 +239,7 @@ class Hours(Local):
         if self.session is None:
             return following
         day = self.clock.day(start)
-        return min([following, *(b for a, b in map(self._hours, (day - 1, day, day + 1)) if a <= start < b)])
-
-    def _hours(self, day: int) -> tuple[int, int]:
-        """The session of a day."""
-        return tuple(self.clock.first(day * DAY + local) for local in self.shown)  # type: ignore[return-value]
+        return min([following, *(b for a, b in map(self.hours, (day - 1, day, day + 1)) if a <= start < b)])
 
 
 class _Dates(Local):
@@ -255,9 +257,7 @@ class _Dates(Local):
     def end(self, start: int) -> int:
         """The next start, or the end of the last session."""
         following = self.after(start, 1)
-        if self.session is None or following == LAST:
-            return following
-        return self.clock.first((self.clock.day(following) - 1) * DAY + self.session.close)
+        return following if self.session is None or following == LAST else max(b for _, b in self._sessions(start))
 
     def pieces(self, lo: int, hi: int) -> Iterator[Piece]:
         """Whole buckets, or the sessions in each."""
@@ -265,10 +265,12 @@ class _Dates(Local):
             yield from super().pieces(lo, hi)
             return
         for start in self.starts(lo, hi):
-            for day in range(self.clock.day(start), self.clock.day(self.after(start, 1))):
-                open_, close = (self.clock.first(day * DAY + local) for local in self.session)
-                if open_ < close:
-                    yield open_, close, start
+            yield from ((a, b, start) for a, b in self._sessions(start) if a < b)
+
+    def _sessions(self, start: int) -> list[tuple[int, int]]:
+        """The sessions of a bucket's days."""
+        days = range(self.clock.day(start), self.clock.day(self.after(start, 1)))
+        return [self.hours(day) for day in days if self.clock.has(day)]
 
 
 class Days(_Dates):

@@ -27,6 +27,10 @@ class Clock:
         """The date it shows at an instant, in days since 1970."""
         return (t + self._offset_at(t)) // DAY
 
+    def has(self, day: int) -> bool:
+        """Whether it shows a date at all: who crosses the date line skips one."""
+        return self.day(self.first(day * DAY)) == day
+
     def first(self, local: int) -> int:
         """The first instant at which it shows a time; where that is skipped, the jump over it."""
         before, after = self._offsets(local)
