@@ -11,7 +11,7 @@ http://127.0.0.1:8000; `Client` and `AsyncClient` to any server. Nothing of the 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from barwright.client.asking import Symbols, Time, is_complete
@@ -57,7 +57,7 @@ def symbols() -> list[dict[str, Any]]:
         return client.symbols()
 
 
-def stream(symbols: Symbols, interval: str, start: Time | None = None, **options: Any) -> Iterator[Bar]:
+def stream(symbols: Symbols, interval: str, start: Time | None = None, **options: Any) -> Generator[Bar, None, None]:
     """Client.stream, of the server at hand."""
     with _client() as client:
         yield from client.stream(symbols, interval, start, **options)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, closing
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,8 @@ from barwright.client.asking import ARROW, Frame, Numbers, Symbols, Time, framed
 from barwright.client.errors import ConnectionFailedError, UnavailableError, refusal
 from barwright.client.following import SILENCE, Bar, Following, following
 
+Bars = Generator[Bar, None, None]
+AsyncBars = AsyncGenerator[Bar, None]
 TIMEOUT = httpx.Timeout(30, connect=5)
 
 
@@ -82,7 +84,7 @@ class Client(_Base):
         """Every symbol, with what is known of it."""
         return _symbols(self._get("/v1/symbols").content)
 
-    def stream(self, symbols: Symbols, interval: str, start: Time | None = None, **options: Any) -> Iterator[Bar]:
+    def stream(self, symbols: Symbols, interval: str, start: Time | None = None, **options: Any) -> Bars:
         """Bars from `start` on, then every change as it comes, for ever: see Bar. Without `start`, from the open bar
         on.
 
@@ -91,13 +93,13 @@ class Client(_Base):
         """
         return self._follow(following(symbols, interval, start, **options))
 
-    def _follow(self, state: Following) -> Iterator[Bar]:
+    def _follow(self, state: Following) -> Bars:
         while True:
             with closing(self._once(state)) as bars:
                 yield from bars
             time.sleep(state.pause())
 
-    def _once(self, state: Following) -> Generator[Bar, None, None]:
+    def _once(self, state: Following) -> Bars:
         """The bars of one connection, until it breaks. AnswerError where the server refuses for good."""
         from websockets.exceptions import InvalidStatus, WebSocketException
         from websockets.sync.client import connect
@@ -162,18 +164,18 @@ class AsyncClient(_Base):
         """As Client.symbols."""
         return _symbols((await self._get("/v1/symbols")).content)
 
-    def stream(self, symbols: Symbols, interval: str, start: Time | None = None, **options: Any) -> AsyncIterator[Bar]:
+    def stream(self, symbols: Symbols, interval: str, start: Time | None = None, **options: Any) -> AsyncBars:
         """As Client.stream."""
         return self._follow(following(symbols, interval, start, **options))
 
-    async def _follow(self, state: Following) -> AsyncIterator[Bar]:
+    async def _follow(self, state: Following) -> AsyncBars:
         while True:
             async with aclosing(self._once(state)) as bars:
                 async for bar in bars:
                     yield bar
             await asyncio.sleep(state.pause())
 
-    async def _once(self, state: Following) -> AsyncGenerator[Bar, None]:
+    async def _once(self, state: Following) -> AsyncBars:
         from websockets.asyncio.client import connect
         from websockets.exceptions import InvalidStatus, WebSocketException
 

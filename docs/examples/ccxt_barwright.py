@@ -10,7 +10,7 @@ class barwright(Exchange):  # noqa: N801  as ccxt names its classes
     def describe(self):
         return self.deep_extend(super().describe(), {
             "id": "barwright", "has": {"fetchOHLCV": True, "fetchMarkets": True}, "timeframes": {**FRAMES, "1M": "1mo"},
-            "urls": {"api": {"public": "http://127.0.0.1:8000"}}, "api": {"public": {"get": ["v1/symbols", "v1/bars"]}},
+            "urls": {"api": {"public": "http://127.0.0.1:8000"}},
         })  # fmt: skip
 
     def sign(self, path, api="public", method="GET", params=None, headers=None, body=None):
@@ -21,12 +21,13 @@ class barwright(Exchange):  # noqa: N801  as ccxt names its classes
         names = ("symbol", "base", "quote")
         return [
             self.safe_market_structure({**{name: row[name] for name in names}, "id": row["symbol"], "type": "spot"})
-            for row in self.publicGetV1Symbols(params or {})["symbols"]
+            for row in self.request("v1/symbols", "public", "GET", params or {})["symbols"]
         ]
 
     def fetch_ohlcv(self, symbol, timeframe="1m", since=None, limit=None, params=None):
+        self.load_markets()
         asked = {"symbol": self.market(symbol)["id"], "interval": self.timeframes[timeframe], "time": "ms"}
         asked |= {name: value for name, value in (("start", since), ("limit", limit)) if value is not None}
-        bars = self.publicGetV1Bars({**asked, **(params or {})})["bars"]
+        bars = self.request("v1/bars", "public", "GET", {**asked, **(params or {})})["bars"]
         names = ("open", "high", "low", "close", "volume")
         return [[int(bar["bucket"]), *(float(bar[name]) for name in names)] for bar in bars]
