@@ -8,6 +8,7 @@ from typing import Any
 from litestar import Request, Router, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from barwright.api.answers import not_modified, unchanged
@@ -73,7 +74,7 @@ def pages_routes(found: dict[str, File]) -> list[HTTPRouteHandler]:
         return _send(request, _file(found, "symbols.html"))
 
     @get("/assets/{name:str}", include_in_schema=False)
-    async def asset(request: Request[Any, Any, Any], name: str) -> ASGIResponse:
+    async def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
         return _send(request, _file(found, name))
 
     return [chart, symbols, asset]

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from litestar import Request, delete, get, put
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from psycopg.types.numeric import Int8
 
@@ -82,13 +83,13 @@ def symbols_routes(services: Services) -> list[HTTPRouteHandler]:
             return _answer(request, {"symbols": await describe(snapshot)})
 
     @get("/v1/symbols/{name:path}", operation_class=SymbolOperation)
-    async def one_symbol(request: Request[Any, Any, Any], name: str) -> ASGIResponse:
+    async def one_symbol(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
         """One symbol, and how much of its history is there; slashes and colons may stand in the path as they are."""
         single(request.scope["query_string"], ())
         return _answer(request, await describe_one(services, _name(name)))
 
     @put("/v1/symbols/{name:path}", operation_class=RegisterOperation)
-    async def register(request: Request[Any, Any, Any], name: str) -> ASGIResponse:
+    async def register(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
         """Register a symbol: from now on its live feed runs, and its history from `start` on is fetched. Twice is
         harmless; an earlier start asks for the part before only, a later one changes nothing."""
         single(request.scope["query_string"], ())
@@ -103,7 +104,7 @@ def symbols_routes(services: Services) -> list[HTTPRouteHandler]:
         return _json(await describe_one(services, wanted.symbol), 200 if known[0] else 201)
 
     @delete("/v1/symbols/{name:path}", operation_class=ForgetOperation, status_code=200)
-    async def forget(request: Request[Any, Any, Any], name: str) -> ASGIResponse:
+    async def forget(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
         """Follow a symbol no more and ask for no more of its history. Its data stay, unless `purge=true`."""
         purge, wanted = purging(request.scope["query_string"]), _name(name)
         if purge:

@@ -8,6 +8,7 @@ from typing import Any
 from litestar import Request, get
 from litestar.datastructures import Cookie
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from barwright.api.access import scopes_of
@@ -43,7 +44,7 @@ def login_routes(writer: Writer) -> list[HTTPRouteHandler]:
     """`/login/{link}`."""
 
     @get("/login/{link:str}", include_in_schema=False)
-    async def login(request: Request[Any, Any, Any], link: str) -> ASGIResponse:
+    async def login(request: Request[Any, Any, Any], link: FromPath[str]) -> ASGIResponse:
         """Use a login link: the browser has a session from now on."""
         if "barwright.head" in request.scope:
             return _page(200, WELCOME)
