@@ -50,8 +50,10 @@ class Cover:
         assert self.follower.look is not None
         interval = series.interval
         edge = interval.page_span(interval.page(closed_before(interval, self.follower.look)))[0]
-        if hi > edge and interval.derived and hi > min(self._tail_end(interval), interval.after(edge, 4 * PAGE)):
-            return None
+        if hi > edge and interval.derived:
+            end = self._tail_end(interval)  # up to there the tail is read, whatever is asked of it
+            if hi > end or end > interval.after(edge, 4 * PAGE):
+                return None
         have: list[Block] = []
         wanted: list[int | None] = []
         for number in range(interval.page(lo), interval.page(min(hi, edge) - 1) + 1):

@@ -156,7 +156,8 @@ class Lane:
         self.hub.follower.hear(seen, asked)
         bars: dict[str, list[Bar]] = {symbol: [] for (symbol,) in known}
         for row in found:
-            bars[row[0]].append(Bar(row[1:]))
+            if row[0] in bars:
+                bars[row[0]].append(Bar(row[1:]))
         for series in self._present(symbols):
             self._publish(series, bars.get(series.symbol), seen, lo, asked)
 

@@ -106,20 +106,23 @@ class Subscription:
                 await series.since(time.monotonic())  # pages may have been read after the state
                 continue
             if at >= min(state.lo, self._edge(state)):
+                await self._last_pages(state, said, self._lines(state.between(at, self._edge(state)), True))
                 break
             part = await self._closed(series, (at, state.edge), state.epoch, 0)
+            state = self._state(series)
+            if part.hi == state.edge and part.rev >= state.rev:
+                await self._last_pages(state, said, part.lines)
+                break
             await self._vanished(at, part.hi, part.lines, part.rev)
             self.position.close(part.hi, part.rev)
             if part.lines:
                 await self._page(part.lines, part.rev)
                 said = True
-        await self._last_pages(state, said)
         await self._say("live", self._end(state.rev))
 
-    async def _last_pages(self, state: State, said: bool) -> None:
-        """What a state has beyond the position."""
-        at, edge = self.position.edge, self._edge(state)
-        lines, tail = self._lines(state.between(at, edge), True), self._open(state)
+    async def _last_pages(self, state: State, said: bool, lines: list[Line]) -> None:
+        """What a state has beyond the position: closed bars, and its open ones."""
+        at, edge, tail = self.position.edge, self._edge(state), self._open(state)
         await self._vanished(at, None, [*lines, *self._lines(tail, False)], state.rev)
         tail = [bar for bar in tail if self.position.tail.get(bar.bucket) != bar.digest]
         digests = {bar.bucket: bar.digest for bar in tail}

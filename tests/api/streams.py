@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -25,18 +24,18 @@ class Store:
     """What a client makes of the messages of one subscription: bars by bucket. Every message must keep the promises."""
 
     def __init__(self) -> None:
-        self.bars: dict[str, dict[str, Any]] = {}
+        self.bars: dict[Any, dict[str, Any]] = {}
         self.event = ""
         self.live = False
         self.counts: dict[str, int] = {}
-        self.newest = ""  # bucket of a `bar` message since `live`
-        self.closed = ""  # the last bucket that closed by a `bar` message
+        self.newest: Any = None  # bucket of a `bar` message since `live`
+        self.closed: Any = None  # the last bucket that closed by a `bar` message
         self.log: list[dict[str, Any]] = []
 
     def connected(self) -> None:
         """A connection begins: nothing is live yet."""
         self.live = False
-        self.newest = self.closed = ""
+        self.newest = self.closed = None
 
     def take(self, message: dict[str, Any]) -> None:
         """One message."""
@@ -75,12 +74,12 @@ class Store:
     def _bar(self, bar: dict[str, Any]) -> None:
         bucket = bar["bucket"]
         if bar["closed"]:
-            assert bucket > self.closed, (bar, self.closed)
+            assert self.closed is None or bucket > self.closed, (bar, self.closed)
             self.closed = bucket
         else:
-            assert bucket >= self.newest, (bar, self.newest)
-            assert bucket > self.closed, (bar, self.closed)
-        self.newest = max(bucket, self.newest)
+            assert self.newest is None or bucket >= self.newest, (bar, self.newest)
+            assert self.closed is None or bucket > self.closed, (bar, self.closed)
+        self.newest = bucket if self.newest is None else max(bucket, self.newest)
         assert self.bars.get(bucket) != bar, ("sent twice", bar)
         self._store(bar)
 
@@ -89,9 +88,9 @@ class Store:
         assert not (old and old["closed"] and not bar["closed"]), (old, bar)
         self.bars[bar["bucket"]] = bar
 
-    def list(self, start: str = "") -> list[dict[str, Any]]:
+    def list(self) -> list[dict[str, Any]]:
         """The bars, ascending."""
-        return [self.bars[bucket] for bucket in sorted(self.bars) if bucket >= start]
+        return [self.bars[bucket] for bucket in sorted(self.bars)]
 
 
 class Follower:
@@ -170,15 +169,18 @@ class Follower:
             with self.lock:
                 self.store.take(message)
 
-    def check(self, api: Api, end: str | None = None) -> None:
+    def check(self, api: Api) -> None:
         """What is stored equals what /v1/bars says from the first bar on."""
         if self.errors:
             raise self.errors[0]
         with self.lock:
             assert self.store.live
             mine = self.store.list()
-        start = self.params.get("start") or (mine[0]["bucket"] if mine else None)
-        theirs = api.bars(self.params["symbol"], self.params["interval"], limit=10000, start=start)
+        if not mine:
+            return
+        names = ("symbol", "interval", "start", "tz", "session", "numbers", "time")
+        asked = {"start": mine[0]["bucket"], **self.params}
+        theirs = api.bars(**{name: value for name, value in asked.items() if name in names}, limit=10000)
         if mine != theirs:
             ours = {bar["bucket"]: bar for bar in mine}
             truth = {bar["bucket"]: bar for bar in theirs}
@@ -207,6 +209,16 @@ def socket(api: Api, query: str = "", **options: Any) -> Iterator[ClientConnecti
         yield opened
 
 
+def subscribe(opened: ClientConnection, id: str = "a", **params: Any) -> None:
+    """Ask for a series."""
+    opened.send(json.dumps({"op": "subscribe", "id": id, **params}))
+
+
+def read(opened: ClientConnection, kind: str, seconds: float = 5) -> list[Any]:
+    """Messages up to the first of a type."""
+    return receive(opened, lambda message: message["type"] == kind, seconds)
+
+
 def receive(opened: ClientConnection, want: Callable[[dict[str, Any]], bool], seconds: float = 5) -> list[Any]:
     """Messages up to the first that is wanted."""
     found = []
@@ -215,7 +227,3 @@ def receive(opened: ClientConnection, want: Callable[[dict[str, Any]], bool], se
         found.append(exact(opened.recv(timeout=deadline - time.monotonic())))
         if want(found[-1]):
             return found
-
-
-def when(text: str) -> datetime:
-    return datetime.fromisoformat(text)

@@ -75,6 +75,8 @@ def _followers(apis: list[Api], lander: Lander, dice: random.Random) -> list[Fol
         Follower(turned, symbol, "5m", start=later, rate=50),
         Follower(apis, symbol, "1h", start=start, rate=2),
         Follower(turned, symbol, "5m", sse=True),
+        Follower(apis, symbol, "3m", start=start, numbers="string"),
+        Follower(turned, symbol, "90m", start=start, tz="Asia/Kathmandu", session="05:00-04:00", time="ms"),
     ]
 
 
