@@ -8,6 +8,7 @@ from litestar.openapi.spec.enums import OpenAPIType as T
 
 from barwright.api.documentation import BARS_PARAMETERS, Documented
 from barwright.api.operations import WITH_404
+from barwright.api.stream.position import tag
 from barwright.api.stream.request import LEAST_RATE, MOST_RATE, RATE
 
 _EXAMPLE = """retry: 1000
@@ -28,14 +29,15 @@ def _parameter(name: str, description: str, example: Any, schema: Schema, where:
                      examples={"for instance": Example(value=example)})  # fmt: skip
 
 
+_LAST = f"{tag('7a0c1b2d', 'BTCUSD', '1m')}.1795478340_12_1795478400."  # another database's: it begins again
 _OWN = (
     _parameter("rate", "Most changes of the open bar in a second; the last state is always sent.", 10,
                Schema(type=T.NUMBER, minimum=LEAST_RATE, maximum=MOST_RATE, default=RATE)),
     _parameter("ordered", "Nothing of a bucket before all earlier ones have closed: for clients that cannot go back. "
                "It costs 2-3 s at each turn.", "true", Schema(type=T.STRING, enum=["true", "false"], default="false")),
     _parameter("since", "`event` of the last message received: go on after it. `Last-Event-ID` does the same.",
-               "7a0c1b2d9f3e.1795478340_12_1795478400.", Schema(type=T.STRING)),
-    _parameter("Last-Event-ID", "Sent by browsers when they come again.", "7a0c1b2d9f3e.1795478340_12_1795478400.",
+               _LAST, Schema(type=T.STRING)),
+    _parameter("Last-Event-ID", "Sent by browsers when they come again.", _LAST,
                Schema(type=T.STRING), "header"),
 )  # fmt: skip
 STREAM_PARAMETERS = (
