@@ -102,7 +102,7 @@ function take(made, repaired) {
   if (bars.put(made) === undefined) return
   view.change(made, repaired)
   if (bars.list.length === 1) say()
-  if (cursor === null) tell()
+  if (cursor === null || cursor === made.time) tell()
 }
 
 function remove(lo, hi) {
@@ -160,8 +160,11 @@ function names() {
   covered()
 }
 
+// The place of the bar under the crosshair, null where there is none.
+const pointed = () => cursor !== null && bars.get(cursor) ? bars.at(cursor) : null
+
 function tell() {
-  const place = cursor ?? bars.list.length - 1
+  const place = pointed() ?? bars.list.length - 1
   legend(bars.list[place], bars.list[place - 1], shown.interval)
   if (!bars.list.length && shown.symbol) say('No bars yet.')
 }
@@ -203,8 +206,7 @@ function toggleZone() {
 }
 
 view.chart.subscribeCrosshairMove(({ time }) => {
-  const place = time === undefined ? null : bars.at(time)
-  cursor = place !== null && bars.list[place]?.time === time ? place : null
+  cursor = time ?? null
   tell()
 })
 view.scale.subscribeVisibleLogicalRangeChange(range => {
@@ -216,7 +218,14 @@ $('symbol').onclick = () => search()
 $('clock').onclick = toggleZone
 $('clock').disabled = !hasZone
 $('clock').title = hasZone ? `UTC or ${zone} ( U )` : 'This browser is in UTC'
-keys({ view, bars, search, toggleZone, cursor: () => cursor })
+keys({
+  view, bars, search, toggleZone, cursor: pointed,
+  point: bar => {
+    cursor = bar?.time ?? null
+    view.point(bar)
+    tell()
+  },
+})
 addEventListener('popstate', () => show(asked()))
 setInterval(tick, 1000)
 tick()

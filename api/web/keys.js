@@ -1,19 +1,15 @@
 // What the keyboard does on the chart page.
 const STEP = 20 // bars a page of scrolling moves
 
-export function keys({ view, bars, search, toggleZone, cursor }) {
+export function keys({ view, bars, search, toggleZone, cursor, point }) {
   const help = document.getElementById('keys')
   const toggleHelp = () => help.open ? help.close() : help.showModal()
   help.onclick = () => help.close()
   document.querySelector('[data-act=keys]').onclick = toggleHelp
 
   function walk(step) {
-    const place = Math.max(0, Math.min(bars.list.length - 1, (cursor() ?? bars.list.length) + step)), found = bars.list[place]
-    if (!found) return
-    view.chart.setCrosshairPosition(Number(found.close), found.time, view.candles)
-    const range = view.scale.getVisibleLogicalRange(), at = view.place(found.time)
-    const beyond = Math.min(0, at - range.from - 1) + Math.max(0, at - range.to + 1)
-    if (beyond) view.scale.setVisibleLogicalRange({ from: range.from + beyond, to: range.to + beyond })
+    const place = Math.max(0, Math.min(bars.list.length - 1, (cursor() ?? bars.list.length) + step))
+    if (bars.list.length) point(bars.list[place])
   }
 
   function zoom(factor) {
@@ -24,8 +20,8 @@ export function keys({ view, bars, search, toggleZone, cursor }) {
   const actions = {
     '/': () => search(), '?': toggleHelp, u: toggleZone, t: () => document.querySelector('[data-act=theme]').click(),
     ArrowLeft: shift => shift ? view.scroll(-STEP) : walk(-1), ArrowRight: shift => shift ? view.scroll(STEP) : walk(1),
-    '+': () => zoom(0.8), '=': () => zoom(0.8), '-': () => zoom(1.25), End: () => view.newest(),
-    Escape: () => view.chart.clearCrosshairPosition(),
+    '+': () => zoom(0.8), '=': () => zoom(0.8), '-': () => zoom(1.25), Home: () => view.oldest(), End: () => view.newest(),
+    Escape: () => point(),
   }
 
   addEventListener('keydown', event => {

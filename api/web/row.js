@@ -44,6 +44,7 @@ export class Row {
     write(this.source, [known.source, known.market].filter(Boolean).join(' · '))
     this.#cover(known.history_start && seconds(known.history_start), gaps, tasks)
     write(this.state, standing(known, gaps, tasks, progress))
+    this.state.title = progress?.error ?? ''
     this.state.classList.toggle('missing', gaps.length > 0)
     this.age()
   }
@@ -54,7 +55,8 @@ export class Row {
     const now = Date.now() / 1000, place = time => 1000 * Math.min(1, Math.max(0, (seconds(time) - start) / (now - start)))
     const part = (name, from, to) => {
       const rect = made(this.bar, 'rect', name)
-      for (const [key, value] of Object.entries({ x: from, width: Math.max(2, to - from), height: 1 })) rect.setAttribute(key, value)
+      const width = Math.max(6, to - from) // what is short must be seen too
+      for (const [key, value] of Object.entries({ x: Math.min(from, 1000 - width), width, height: 1 })) rect.setAttribute(key, value)
     }
     part('there', 0, 1000)
     for (const { from, to } of gaps) part('gap', place(from), place(to))
@@ -98,6 +100,7 @@ function standing(known, gaps, tasks, progress) {
   if (!known.history_start) return 'live only'
   const since = `since ${date(seconds(known.history_start))}`, share = progress?.share
   if (!gaps.length) return `complete ${since}`
-  const percent = share == null ? '' : `${Math.floor(share * 1000) / 10} % `
-  return `${percent}${since} · ${tasks.length ? `${tasks.length} to fetch` : `${gaps.length} missing`}${progress?.error ? ` · ${progress.error}` : ''}`
+  const percent = share == null ? [] : [`${Math.floor(share * 1000) / 10} %`]
+  const error = progress?.error ? [progress.error] : []
+  return [...percent, tasks.length ? `${tasks.length} to fetch` : `${gaps.length} missing`, since, ...error].join(' · ')
 }

@@ -3,6 +3,7 @@ import { CandlestickSeries, createChartEx, CrosshairMode, defaultHorzScaleBehavi
 import { Overlay } from './overlay.js'
 import { moment, offset, tick, width } from './times.js'
 
+const DIGITS = 10 // most decimals on the axis, whose library counts with doubles; the legend has them all
 const MANY = 40 // changes in a frame from which all data are set anew
 
 // Days, months and years are marked where they begin by the clock that is shown.
@@ -76,6 +77,17 @@ export class View {
 
   newest() { this.scale.scrollToPosition(6, false) }
 
+  oldest() { this.scale.scrollToPosition(this.scale.scrollPosition() - this.scale.getVisibleLogicalRange().from, false) }
+
+  // Put the crosshair on a bar and bring it into sight, or take it away.
+  point(bar) {
+    if (!bar) return this.chart.clearCrosshairPosition()
+    this.chart.setCrosshairPosition(Number(bar.close), bar.time, this.candles)
+    const range = this.scale.getVisibleLogicalRange(), at = this.place(bar.time)
+    const beyond = Math.min(0, at - range.from - 1) + Math.max(0, at - range.to + 1)
+    if (beyond) this.scroll(beyond)
+  }
+
   scroll(bars) { this.scale.scrollToPosition(this.scale.scrollPosition() + bars, false) }
 
   // A bar has changed.
@@ -109,8 +121,8 @@ export class View {
     this.#times = items.map(item => item.time)
     this.candles.setData(items.map(item => item.open ? candle(item) : { time: item.time }))
     this.volume.setData(list.map(bar => this.#column(bar)))
-    const digits = Math.max(...list.slice(-50).map(bar => (bar.close.split('.')[1] ?? '').length), 0)
-    this.candles.applyOptions({ priceFormat: { type: 'price', precision: digits, minMove: 10 ** -digits } })
+    const digits = Math.min(DIGITS, Math.max(...list.slice(-50).map(bar => (bar.close.split('.')[1] ?? '').length), 0))
+    this.candles.applyOptions({ priceFormat: { type: 'price', precision: digits, minMove: Number(`1e-${digits}`) } })
     this.mark()
   }
 

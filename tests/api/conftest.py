@@ -28,7 +28,7 @@ class Api:
     """`barwright serve` and a client of it."""
 
     def __init__(self, database: str, redis: str, log: Path, **settings: str) -> None:
-        port = free_port(0)
+        port = int(settings.get("BARWRIGHT_PORT") or free_port(0))
         env = {**os.environ, "DATABASE_URL": database, "REDIS_URL": redis, "BARWRIGHT_PORT": str(port), **settings}
         self.log = log
         with log.open("w") as stderr:
