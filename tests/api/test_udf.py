@@ -4,8 +4,9 @@ import json
 import random
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.api.conftest import Api, eventually
+from tests.api.conftest import Api, eventually, serving
+from tests.services import Server
 from tests.sql.market import Market
 
 New = Callable[..., Market]
@@ -97,6 +99,18 @@ def _check(api: Api, market: Market, resolution: str, bars: list[dict[str, Any]]
 
 def _equal(found: Any, wanted: Any) -> None:
     assert found == wanted
+
+
+def test_resolutions_that_are_no_level(api: Api, market: Market) -> None:
+    for resolution, minutes in (("3", 3), ("45", 45), ("120", 120), ("3D", 3 * 1440)):
+        start = datetime(2000, 1, 3, tzinfo=UTC)
+        bars: dict[datetime, dict[str, Any]] = {}
+        for bar in market.oracle("1m"):
+            bucket = bar["bucket"] - (bar["bucket"] - start) % timedelta(minutes=minutes)
+            one = bars.setdefault(bucket, {**bar, "bucket": bucket, "volume": Decimal(0)})
+            one |= {"high": max(one["high"], bar["high"]), "low": min(one["low"], bar["low"]), "close": bar["close"],
+                    "volume": one["volume"] + bar["volume"]}  # fmt: skip
+        _check(api, market, resolution, list(bars.values()))
 
 
 def test_daily_bars_are_at_midnight_and_to_is_exclusive(api: Api, market: Market) -> None:
@@ -260,6 +274,14 @@ def test_symbols_as_a_table(api: Api, listed: None) -> None:
     assert set(api.get("/udf/symbol_info").json()["symbol"]) >= {"BTCEUR", "ETH/BTC", "BTCUSD"}
     none = api.get("/udf/symbol_info", group="NYSE")
     assert (none.status_code, none.json()["s"]) == (404, "error")
+
+
+def test_without_a_key_it_refuses_in_its_own_words_too(dsn: str, valkey: Server, tmp_path: Path) -> None:
+    with serving(dsn, valkey.url, tmp_path / "serve.log", BARWRIGHT_KEYS="on") as guarded:
+        for path in ("/udf/config", "/udf/history?symbol=A&resolution=1&countback=1"):
+            answer = guarded.client.get(path)
+            assert (answer.status_code, answer.json()["s"]) == (401, "error")
+            assert answer.json()["errmsg"].startswith("A key is needed.")
 
 
 _names = st.sampled_from(["symbol", "resolution", "from", "to", "countback", "limit", "query", "exchange", "group"])

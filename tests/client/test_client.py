@@ -8,12 +8,14 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any
 
 import pandas
 import polars
 import pyarrow as pa
 import pytest
+from websockets.sync.client import connect
 
 import barwright.client as barwright
 from barwright.client import (
@@ -170,6 +172,33 @@ def test_the_stream_equals_the_table(client: Client, market: Market) -> None:
                 break
     assert seen == {market.at("03-01 00:10"): ("revision", Decimal("8501.5")),
                     market.at("03-01 04:59"): ("bar", Decimal("8502.5"))}  # fmt: skip
+
+
+def test_nothing_is_missed_across_a_cut(client: Client, market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets = []
+
+    def connected(**options: Any) -> Any:
+        sockets.append(connect(**options))
+        return sockets[-1]
+
+    monkeypatch.setattr("websockets.sync.client.connect", connected)
+    stored: dict[datetime, Decimal | None] = {}
+    with closing(client.stream(market.symbol, "1m", market.start)) as bars:
+        for bar in bars:
+            stored[bar.bucket] = bar.close
+            if len(stored) in (200, 300):
+                sockets[-1].socket.shutdown(SHUT_RDWR)
+            if len(stored) == 300:
+                break
+        market.insert(market.trade("03-01 00:20:59.9", "8501.5"), market.trade("03-01 05:00:00", "8502.5"))
+        market.repair()
+        wanted = {row["bucket"]: row["close"] for row in market.oracle("1m")}
+        for bar in bars:
+            assert not bar.first
+            stored[bar.bucket] = bar.close
+            if stored == wanted:
+                break
+    assert len(sockets) >= 2
 
 
 def test_it_imports_nothing_of_the_server() -> None:
