@@ -41,7 +41,7 @@ OPERATIONS = {operation.label: operation for found in SCHEMA.get_all_operations(
 STREAMS = "/v1/stream"
 KNOWN = {"symbol": "BTCUSD", "interval": "1m", "resolution": "60"}
 EXAMPLES = settings(
-    max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+    max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
 )  # fmt: skip
 
 
