@@ -125,7 +125,8 @@ class Walk:
         assert query.hi is not None
         lo, hi = query.lo, query.hi
         if days == []:
-            return lo, hi  # there is none: all of it is empty
+            # There is none. All of it is passed at once, and not looked at: edges of centuries take seconds to make.
+            return (lo, lo) if query.backwards else (hi, hi)
         if days and query.backwards:
             hi = min(hi, interval.ceil(days[0] + DAY))
         elif days:
