@@ -28,20 +28,17 @@ class News:
 
     async def run(self) -> None:
         """Listen for ever, through outages."""
-        failing = False
+        told = False
         while True:
             try:
                 await self._listen()
             except (RedisError, OSError, TimeoutError) as error:
-                if not failing:
+                if self.connected or not told:
                     log.warning("redis is away, streams ask the database", reason=str(error))
-                failing = True
+                    told = True
             except Exception:
                 log.exception("listening failed")
-            else:
-                failing = False
-            if self.connected:
-                self.connected = failing = False
+            self.connected = False
             await asyncio.sleep(PAUSE)
 
     async def _listen(self) -> None:

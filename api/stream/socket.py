@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import WebSocket
+from litestar.exceptions import WebSocketDisconnect
 
 from barwright.api.access import access_of, demand
 from barwright.api.errors import ApiError, bad
@@ -74,7 +75,10 @@ class Client:
     async def _receive(self, group: asyncio.TaskGroup) -> None:
         """Do what the client says; GoneError when it goes."""
         while True:
-            event: Any = await self.socket.receive()
+            try:
+                event: Any = await self.socket.receive()
+            except WebSocketDisconnect as error:
+                raise GoneError from error
             if event["type"] == "websocket.disconnect":
                 raise GoneError
             text = event.get("text") or (event.get("bytes") or b"").decode("utf-8", "replace")
@@ -135,5 +139,5 @@ class Client:
         await self.socket.send({"type": "websocket.send", "text": body.decode(), "bytes": None})
 
     async def _close(self, code: int, reason: str) -> None:
-        with suppress(OSError):  # it has gone by itself
+        with suppress(OSError, WebSocketDisconnect):  # it has gone by itself
             await self.socket.send({"type": "websocket.close", "code": code, "reason": reason})

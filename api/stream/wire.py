@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import structlog
+from litestar.exceptions import WebSocketDisconnect
 from litestar.types import Scope
 
 from barwright.api.access import limits
@@ -44,7 +45,7 @@ class Wire:
                     await self.write(body, event)
             except TimeoutError:
                 raise SlowError from None
-            except OSError as error:
+            except (OSError, WebSocketDisconnect) as error:
                 raise GoneError from error
 
     async def follow(self, wish: Wish) -> None:

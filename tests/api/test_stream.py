@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -131,10 +131,8 @@ def test_any_interval_streams(api: Api, market: Market, params: dict[str, str]) 
         market.seal("01-01 00:12")
 
         def settled() -> None:
-            try:
+            with suppress(TimeoutError):
                 store.take(exact(opened.recv(timeout=0.05)))
-            except TimeoutError:
-                pass
             assert store.list() == api.bars(market.symbol, **params)
 
         eventually(settled, 3)
@@ -381,8 +379,7 @@ def test_streams_end_within_a_second_when_the_server_stops(
             began = time.monotonic()
             api.process.terminate()
             with pytest.raises(ConnectionClosed) as closed:
-                while True:
-                    opened.recv(timeout=5)
+                read(opened, "never")
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
             assert list(lines)[-1] == ""  # a whole answer, not one that was cut
