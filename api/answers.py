@@ -121,7 +121,7 @@ def packed(etag: str) -> str:
 
 
 def _headers(etag: str, caching: str) -> dict[str, str]:
-    return {"etag": etag, "cache-control": caching, "vary": "Accept, Accept-Encoding"}
+    return {"etag": etag, "cache-control": caching, "vary": "Accept, Accept-Encoding, Origin"}
 
 
 def _pack(body: bytes) -> bytes:

@@ -59,6 +59,7 @@ class Services:
         await self.writer.open()
         tasks = [asyncio.create_task(self.follower.run(), name="follower"), asyncio.create_task(self.limiter.run()),
                  asyncio.create_task(self.hub.run(), name="hub")]  # fmt: skip
+        tasks.append(asyncio.create_task(self.access.run(), name="keys"))
         if self.access.on and self.address:
             tasks.append(asyncio.create_task(offer(self.writer, self.address), name="login link"))
         try:

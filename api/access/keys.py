@@ -4,12 +4,15 @@ away, keys that were known to it go on."""
 import asyncio
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, Protocol
+
+import structlog
 
 from barwright import sql
-from barwright.api.access import OPEN, SCOPE_KEY, Access, unauthorized
+from barwright.api.access import OPEN, SCOPE_KEY, Access, access_of, unauthorized
 from barwright.api.access.limits import ACCOUNT_KEY, POINT, Limiter
 from barwright.api.access.token import KEY, digest
 from barwright.api.database import Database
@@ -20,7 +23,17 @@ YOUNG, OLD = 2.0, 5.0  # seconds: older is looked up again beside the request, a
 PATIENCE = 0.25  # seconds a request with a known key waits for a database that may be away
 KEPT = 3600.0  # seconds a key goes on without a database that knows it
 MOST = 10_000  # keys remembered
+log = structlog.get_logger()
 FAILED = 20 * POINT  # what a key that is not known costs its address
+
+
+class Stream(Protocol):
+    """What stays open: the scope says whose it is."""
+
+    scope: Any
+
+    async def end(self) -> None:
+        """Its key is over."""
 
 
 @dataclass(slots=True)
@@ -42,6 +55,29 @@ class Keys:
         self.limiter = limiter
         self.known: OrderedDict[bytes, Known] = OrderedDict()
         self.flights: dict[bytes, asyncio.Task[None]] = {}
+        self.streams: set[Stream] = set()  # what is open
+
+    async def run(self) -> None:
+        """End the streams whose keys are over, until cancelled."""
+        while self.on:
+            await asyncio.sleep(YOUNG)
+            try:
+                await self._end_streams()
+            except Exception:
+                log.exception("streams were not looked at")
+
+    async def _end_streams(self) -> None:
+        ended: dict[bytes, bool] = {}
+        for stream in list(self.streams):
+            access = access_of(stream.scope)
+            if access is None or not access.hash:
+                continue
+            if access.hash not in ended:
+                ended[access.hash] = not await self.still(access)
+            if ended[access.hash] and stream in self.streams:
+                self.streams.discard(stream)
+                with suppress(OSError, RuntimeError):  # it has just ended by itself
+                    await stream.end()
 
     async def admit(self, scope: Any, key: str) -> Access:
         """Let in whoever holds a key: its ASGI scope has the access and is charged to it from now on.

@@ -1,15 +1,12 @@
 """What stands between the application and the server's `send`."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 from litestar.types import Message, Send
 
-from barwright.api.access import access_of
 from barwright.api.access.keys import Keys
 
-CHECK = 2.0  # seconds after which whoever is sent a stream is looked at again
 OVER = "The key was revoked or has expired."
 
 
@@ -60,36 +57,33 @@ def listing(send: Send) -> Send:
 
 
 class Watched:
-    """Ends streams of bars whose key is revoked. A download that has begun may end: cut, it would look whole."""
+    """An answer to whoever has a key. A stream of bars ends when its key does (`Keys.run`); a download that has begun
+    may end: cut, it would look whole."""
 
-    __slots__ = ("due", "keys", "over", "scope", "send", "stream")
+    __slots__ = ("keys", "over", "scope", "send")
 
     def __init__(self, send: Send, keys: Keys, scope: Any) -> None:
         self.send = send
         self.keys = keys
         self.scope = scope
-        self.stream = scope["type"] == "websocket"
         self.over = False
-        self.due = time.monotonic() + CHECK
 
     async def __call__(self, message: Any) -> None:
         if self.over:
             return
         kind = message["type"]
-        if kind == "http.response.start":
-            self.stream = any(
-                n == b"content-type" and v.startswith(b"text/event-stream") for n, v in message["headers"]
-            )
-        elif self.stream and kind in ("websocket.send", "http.response.body") and time.monotonic() > self.due:
-            self.due = time.monotonic() + CHECK
-            access = access_of(self.scope)
-            self.over = access is not None and not await self.keys.still(access)
-            if self.over:
-                message = _end(kind)
+        if kind == "websocket.accept" or (kind == "http.response.start" and _streams(message)):
+            self.keys.streams.add(self)
         await self.send(message)
 
+    async def end(self) -> None:
+        """Its key is over. What is still sent goes nowhere; the application finds its client gone."""
+        self.over = True
+        if self.scope["type"] == "websocket":
+            await self.send({"type": "websocket.close", "code": 1008, "reason": OVER})
+        else:
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
-def _end(kind: str) -> dict[str, Any]:
-    if kind == "websocket.send":
-        return {"type": "websocket.close", "code": 1008, "reason": OVER}
-    return {"type": kind, "body": b"", "more_body": False}
+
+def _streams(start: Any) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in start["headers"])

@@ -19,6 +19,7 @@ from barwright.settings import Settings
 
 MOST_URL, MOST_BODY = 8192, 65536  # bytes
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+WATCHED = "barwright.watched"
 _COOKIE = COOKIE.encode()
 Raw = dict[bytes, bytes]
 Scope = Any  # of an HTTP request or a WebSocket; typed ones know no keys of ours
@@ -59,7 +60,13 @@ class Shell:
                 scope, send = {**scope, "method": "NONE"}, listing(send)
             if asked(headers.get(b"accept-encoding", b"")):
                 send = gzipping(send)
-        await self.app(scope, receive, send)
+        if not self.keys.on:
+            await self.app(scope, receive, send)
+            return
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.keys.streams.discard(scope.get(WATCHED))
 
     def _check(self, scope: Scope, headers: Raw, origin: bytes | None) -> None:
         """Names, sizes and origins. ApiError 421, 414, 413, 403."""
@@ -104,7 +111,7 @@ class Shell:
             return send
         if self.keys.on and not path.startswith("/login/"):
             await self._identified(scope, headers, socket)
-            send = Watched(send, self.keys, scope)
+            send = scope[WATCHED] = Watched(send, self.keys, scope)
         else:
             scope[ACCOUNT_KEY] = self.limiter.of(None, scope["client"])
         account = scope[ACCOUNT_KEY]
