@@ -24,7 +24,7 @@ from barwright.embedded.postgres import Postgres
 from barwright.embedded.service import Service
 from barwright.embedded.valkey import Valkey
 from barwright.settings import Settings
-from bench import api, history, ingest, refresh, repair
+from bench import api, history, ingest, refresh, repair, stream
 from tests.services import JARS, new_database
 
 _ALONE = "ingest.ticks_per_message_1.processes_1"
@@ -38,6 +38,8 @@ RATIOS = [
     ("refresh, times ingest at 100", "refresh_to_ingest", "≥ 2"),
     ("cached page, of static bytes", "api.memory_to_static", "≥ 0.7"),
     ("bars imported, of trades ingested", "history.of_trades", "≥ 0.5"),
+    ("1,000 sockets, 5 updates/s each: cores", "stream.crowd.cores", "–"),
+    ("produced → client, p50 in ms", "stream.produced_to_client_ms.p50", "≤ 60"),
     ("uncached p50, times the bare query", "api.database_to_bare_sql_p50", "≤ 2"),
 ]
 
@@ -111,6 +113,8 @@ def measure(console: Console) -> dict[str, Any]:
             result["refresh"] = refresh.measure(dsn)
         with console.status("api"), migrated(database) as dsn:
             result["api"] = api.measure(dsn, redis_url)
+        with console.status("stream"), migrated(database) as dsn:
+            result["stream"] = stream.measure(dsn, brokers, redis_url)
         with console.status("ingest"), migrated(database) as dsn:
             result["ingest"] = ingest.measure(dsn, brokers, redis_url)
         with console.status("repair"), migrated(database) as dsn:
