@@ -1,7 +1,6 @@
 """The pages for people: bundled from web/ into web/dist by `make pages`, held in memory, nothing from other hosts."""
 
 from hashlib import sha256
-from mimetypes import types_map
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,14 @@ HEADERS = {
     "cache-control": "no-cache", "content-security-policy": POLICY, "referrer-policy": "same-origin",
     "vary": "accept-encoding", "x-content-type-options": "nosniff",
 }  # fmt: skip
+# Not by `mimetypes`: what that says depends on the machine.
+KINDS = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+}
 NOT_BUILT = ("The pages have not been built.", "Run `make pages` in the checkout and start the API again.")
 
 
@@ -35,7 +42,7 @@ class File:
         body, packed = path.read_bytes(), path.with_name(path.name + ".gz").read_bytes()
         self.body = body
         self.etag = f'"{sha256(body).hexdigest()[:16]}"'
-        kind = types_map[path.suffix] + ("; charset=utf-8" if path.suffix != ".svg" else "")
+        kind = KINDS[path.suffix]
         headers = {**HEADERS, "etag": self.etag}
         self.plain = ASGIResponse(body=body, media_type=kind, headers=headers)
         self.packed = ASGIResponse(body=packed, media_type=kind, headers={**headers, "content-encoding": "gzip"})
@@ -55,7 +62,7 @@ class Docs(OpenAPIRenderPlugin):
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
         """The page. ApiError 503 where it was not built."""
-        return _file(self.found, "schema.html").body
+        return file(self.found, "schema.html").body
 
     def receive_router(self, router: Router) -> None:
         """The page's policy, and its document's too."""
@@ -67,20 +74,20 @@ def pages_routes(found: dict[str, File]) -> list[HTTPRouteHandler]:
 
     @get("/", include_in_schema=False)
     async def chart(request: Request[Any, Any, Any]) -> ASGIResponse:
-        return _send(request, _file(found, "index.html"))
+        return _send(request, file(found, "index.html"))
 
     @get("/symbols", include_in_schema=False)
     async def symbols(request: Request[Any, Any, Any]) -> ASGIResponse:
-        return _send(request, _file(found, "symbols.html"))
+        return _send(request, file(found, "symbols.html"))
 
     @get("/assets/{name:str}", include_in_schema=False)
     async def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:
-        return _send(request, _file(found, name))
+        return _send(request, file(found, name))
 
     return [chart, symbols, asset]
 
 
-def _file(found: dict[str, File], name: str) -> File:
+def file(found: dict[str, File], name: str) -> File:
     """A file by its name; ApiError 404, 503 where nothing was built."""
     if not found:
         raise ApiError(503, "pages_not_built", *NOT_BUILT)
@@ -89,7 +96,7 @@ def _file(found: dict[str, File], name: str) -> File:
     return found[name]
 
 
-def _send(request: Request[Any, Any, Any], file: File) -> ASGIResponse:
-    if unchanged(request.scope["headers"], file.etag):
-        return not_modified(file.etag)
-    return file.packed if "gzip" in request.headers.get("accept-encoding", "") else file.plain
+def _send(request: Request[Any, Any, Any], found: File) -> ASGIResponse:
+    if unchanged(request.scope["headers"], found.etag):
+        return not_modified(found.etag)
+    return found.packed if "gzip" in request.headers.get("accept-encoding", "") else found.plain
