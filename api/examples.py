@@ -49,3 +49,6 @@ NULLABLE = frozenset(("quote_volume", "vwap", "trades", "buy_volume", "source", 
                        "history_source", "minutes_since", "hours_since", "1m", "1h", "1d", "share", "started_at",
                        "published_at", "landed_at", "at"))  # fmt: skip
 MAPS = frozenset(("by_status", "levels"))  # whose keys are data
+# What `numbers`, `time` and `fill` make of a bar's fields.
+EITHER = {"bucket": ("string", "integer"), **dict.fromkeys(_NUMBERS, ("number", "string", "null")),
+          **dict.fromkeys(("imported", "closed"), ("boolean",))}  # fmt: skip

@@ -1,37 +1,40 @@
 """What each route takes and gives."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from litestar.openapi.spec import OpenAPIResponse
+from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Schema
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
-from barwright.api.documentation import (
-    BARS_PARAMETERS,
-    LATEST_PARAMETERS,
-    LISTING,
-    NAME,
-    PURGING,
-    TASKS,
-    Documented,
-    json_of,
-)
+from barwright.api.documentation import Documented, json_of
+from barwright.api.encode import CSV_HEADER
 from barwright.api.examples import BAR, COVERAGE, GAP, PROGRESS, REGISTRATION, SYMBOL, TASK, WHOLE_SYMBOL
+from barwright.api.parameters import BARS_PARAMETERS, LATEST_PARAMETERS, LISTING, NAME, PURGING, TASKS
 from barwright.api.problems import RETRY
 
 WITH_404 = {**Documented.statuses, "404": "There is no such symbol."}
+
+
+_REST: dict[str, Any] = {"next_cursor": None, "coverage": COVERAGE, "rev": "7a0c1b2d-12"}
+_ONE: dict[str, Any] = {"symbol": "BTCUSD", "interval": "1h"}
+_TABLE = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 
 
 class BarsOperation(Documented):
     """`GET /v1/bars`."""
 
     takes = BARS_PARAMETERS
-    gives: ClassVar[Any] = {
-        "symbol": "BTCUSD",
-        "interval": "1m",
-        "bars": [BAR],
-        "next_cursor": None,
-        "coverage": COVERAGE,
+    gives: ClassVar[Any] = {**_ONE, "bars": [BAR], **_REST}
+    gives_too: ClassVar[Mapping[str, Any]] = {
+        "format=columns": {**_ONE, "columns": {name: [value] for name, value in BAR.items()}, **_REST},
+        "several symbols": {"interval": "1h", "series": [{**_ONE, "bars": [BAR], **_REST}], "next_cursor": None},
     }
-    csv = True
+    files: ClassVar[Mapping[str, OpenAPIMediaType]] = {
+        "text/csv": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING),
+                                     examples={"header": Example(value=CSV_HEADER.decode())}),
+        "application/vnd.apache.arrow.stream": OpenAPIMediaType(schema=_TABLE),
+        "application/vnd.apache.parquet": OpenAPIMediaType(schema=_TABLE),
+    }  # fmt: skip
     statuses = WITH_404
 
 
@@ -39,7 +42,7 @@ class LatestOperation(Documented):
     """`GET /v1/bars/latest`."""
 
     takes = LATEST_PARAMETERS
-    gives: ClassVar[Any] = {"interval": "1m", "bars": [{"symbol": "BTCUSD", **BAR, "closed": False}]}
+    gives: ClassVar[Any] = {"interval": "1h", "bars": [{"symbol": "BTCUSD", **BAR, "closed": False}]}
     statuses = WITH_404
 
 

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Parameter, Schema
 from litestar.openapi.spec.enums import OpenAPIType as T
 
-from barwright.api.documentation import BARS_PARAMETERS, Documented
+from barwright.api.documentation import Documented
 from barwright.api.operations import WITH_404
+from barwright.api.parameters import BARS_PARAMETERS, LATEST_PARAMETERS, ONE_SYMBOL
 from barwright.api.stream.position import tag
 from barwright.api.stream.request import LEAST_RATE, MOST_RATE, RATE
 
@@ -29,7 +30,7 @@ def _parameter(name: str, description: str, example: Any, schema: Schema, where:
                      examples={"for instance": Example(value=example)})  # fmt: skip
 
 
-_LAST = f"{tag('7a0c1b2d', 'BTCUSD', '1m')}.1795478340_12_1795478400."  # another database's: it begins again
+_LAST = f"{tag('7a0c1b2d', 'BTCUSD', '1h')}.1795478340_12_1795478400."  # another database's: it begins again
 _OWN = (
     _parameter("rate", "Most changes of the open bar in a second; the last state is always sent.", 10,
                Schema(type=T.NUMBER, minimum=LEAST_RATE, maximum=MOST_RATE, default=RATE)),
@@ -41,8 +42,9 @@ _OWN = (
                Schema(type=T.STRING), "header"),
 )  # fmt: skip
 STREAM_PARAMETERS = (
-    *(parameter for parameter in BARS_PARAMETERS
-      if parameter.name in ("symbol", "interval", "start", "tz", "session", "numbers", "time")),
+    ONE_SYMBOL,
+    *(parameter for parameter in BARS_PARAMETERS if parameter.name in ("interval", "start")),
+    *(parameter for parameter in LATEST_PARAMETERS if parameter.name in ("tz", "session", "numbers", "time")),
     *_OWN,
 )  # fmt: skip
 
