@@ -6,17 +6,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from barwright import sql
+from barwright import migrations, sql
+from barwright.settings import Settings
+from barwright.sql.engine import engine_of
 from tests import services
 from tests.api.conftest import Api, eventually, serving
 from tests.api.landing import Lander
 from tests.api.streams import Follower
 from tests.api.test_races import _lander, _maintain
 from tests.api.truth import text
+from tests.services import Server
+from tests.sql.market import Market
 
 ROUNDS, SECONDS = 3, 1.7
 
@@ -104,3 +109,39 @@ def _working(*works: Callable[[], None]) -> Iterator[None]:
             thread.join()
     if errors:
         raise errors[0]
+
+
+def test_a_database_that_goes_and_comes_is_waited_for(valkey: Server, tmp_path: Path) -> None:
+    own = services.postgres(tmp_path)
+    services.demand(own)
+    own.start()
+    migrations.upgrade(Settings(database_url=own.url, engine="postgres"))
+    try:
+        with sql.connect(own.url, "test", autocommit=True) as connection:
+            market = Market(connection, "AWAY", era=count(1700, 2))
+            connection.execute("insert into symbols (symbol) values ('AWAY')")
+            market.insert(market.trade("01-01 00:00:10", "1"), market.trade("01-01 00:01:10", "2"))
+            market.seal("01-01 00:01")
+        with serving(own.url, valkey.url, tmp_path / "serve.log") as api:
+            follower = Follower([api], "AWAY", "1m", start="0001-01-01")
+            eventually(lambda: follower.check(api), 5)
+            own.stop()
+            own.start()
+            with sql.connect(own.url, "test", autocommit=True) as connection:
+                market.connection = connection
+                market.engine = engine_of(connection)
+                market.insert(market.trade("01-01 00:00:20", "7"), market.trade("01-01 00:01:20", "8"))
+                market.seal("01-01 00:02")
+                market.repair()
+                eventually(lambda: _low_high(follower, 1, 8), 8)
+                eventually(lambda: follower.check(api), 3)
+            assert follower.store.counts.get("reset", 0) == 0
+            assert follower.store.counts["live"] == 1  # nobody was sent away
+            follower.end()
+    finally:
+        own.stop()
+
+
+def _low_high(follower: Follower, low: int, high: int) -> None:
+    bars = follower.store.list()
+    assert (min(bar["low"] for bar in bars), max(bar["high"] for bar in bars)) == (low, high)
