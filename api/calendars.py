@@ -236,7 +236,7 @@ class Hours(Local):
     def end(self, start: int) -> int:
         """The next start, or the end of the session."""
         following = self.after(start, 1)
-        if self.session is None:
+        if self.session is None or start <= FIRST:
             return following
         day = self.clock.day(start)
         return min([following, *(b for a, b in map(self.hours, (day - 1, day, day + 1)) if a <= start < b)])
@@ -257,7 +257,8 @@ class _Dates(Local):
     def end(self, start: int) -> int:
         """The next start, or the end of the last session."""
         following = self.after(start, 1)
-        return following if self.session is None or following == LAST else max(b for _, b in self._sessions(start))
+        whole = self.session is None or start <= FIRST or following == LAST
+        return following if whole else max(b for _, b in self._sessions(start))
 
     def pieces(self, lo: int, hi: int) -> Iterator[Piece]:
         """Whole buckets, or the sessions in each."""

@@ -138,7 +138,7 @@ class Walk:
         limit = None if self.left.limit is None else max(0, self.left.limit - count)
         lo, hi = (self.left.lo, span[0]) if self.left.backwards else (span[1], self.left.hi)
         self.left = replace(self.left, lo=lo, hi=hi, limit=limit)
-        self.sparse = self.left.fill == "none" and count < self.size // 8
+        self.sparse = self.left.fill == "none" and count < max(1, self.size // 8)
         self.size = min(self.size * 4, self.most)
 
 
