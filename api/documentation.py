@@ -82,7 +82,8 @@ def _body(example: Any, needs: Sequence[str]) -> dict[str, OpenAPIMediaType]:
     return content
 
 
-TIME = Schema(any_of=[Schema(type=T.STRING), Schema(type=T.INTEGER)])
+TIME = Schema(any_of=[Schema(type=T.STRING, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].*)?$|^-?[0-9]+$"),
+                      Schema(type=T.INTEGER)])  # fmt: skip
 
 
 def query(name: str, description: str, example: Any, schema: Schema | None = None, required: bool = False) -> Parameter:

@@ -36,15 +36,21 @@ class Bounded(HttpToolsProtocol):
         self.in_head = False
         super().on_headers_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, in our words instead of uvicorn's."""
+        self._answer(b"400 Bad Request", ApiError(400, "bad_request", msg, "Speak HTTP/1.1."))
+        self.transport.close()
+
     def _refuse(self) -> None:
         self.refused = True
-        error = ApiError(
-            431, "headers_too_large", f"The headers have more than {MOST} bytes.", details={"maximum": MOST}
-        )
-        body = error.body()
-        head = (
-            "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        message = f"The headers have more than {MOST} bytes."
+        error = ApiError(431, "headers_too_large", message, details={"maximum": MOST})
+        self._answer(b"431 Request Header Fields Too Large", error)
         self.loop.call_later(LINGER, self.transport.close)
+
+    def _answer(self, status: bytes, error: ApiError) -> None:
+        body = error.body()
+        self.transport.write(
+            b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
+            % (status, len(body), body)
+        )

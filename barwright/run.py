@@ -80,7 +80,7 @@ def _live(stack: Stack, running: Instance, sampler: Sampler, stop: threading.Eve
         while not stop.wait(_TICK):
             _tend(stack, stop)
             if ready.just_now(stack.settings):
-                console.print(announcement(running))
+                console.print(announcement(running, required(stack.settings)))
             live.update(dashboard.render(stack.roles, sampler.latest, stack.engine), refresh=True)
 
 
@@ -89,7 +89,7 @@ def _plain(stack: Stack, running: Instance, sampler: Sampler, stop: threading.Ev
     while not stop.wait(_TICK):
         _tend(stack, stop)
         if ready.just_now(stack.settings):
-            console.print(announcement(running))
+            console.print(announcement(running, required(stack.settings)))
         if time.monotonic() >= due:
             due += _LINE_EVERY
             console.print(dashboard.line(stack.roles, sampler.latest, stack.engine))
@@ -128,13 +128,15 @@ class Ready:
             connection.close()
 
 
-def announcement(running: Instance) -> str:
-    """The lines that tell a user where everything is."""
+def announcement(running: Instance, keys: bool) -> str:
+    """The lines that tell a user where everything is, and how to get in where the API asks for keys."""
     api = f"http://127.0.0.1:{running.port}"
+    login = [f"  log in    {_command()} key link   (programs: {_command()} key create NAME)"] if keys else []
     return "\n".join(
         [
             "ready",
             f"  API       {api}/v1/bars   docs {api}/schema",
+            *login,
             f"  engine    {running.engine}",
             f"  database  {running.database_url or 'as the PG* variables say'}",
             f"  Kafka     {running.kafka_bootstrap_servers}",

@@ -362,10 +362,11 @@ def test_sizes(api: Api) -> None:
     refused(api.client.put("/v1/symbols/BIG", content=chunks()), 413, "too_large")
 
 
-def test_headers_have_a_limit(api: Api) -> None:
+def test_what_stands_before_the_body_has_a_limit(api: Api) -> None:
     endless = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: " + b"x" * 600_000
     assert raw(api, endless, 1).startswith(b"HTTP/1.1 431 ")
     assert raw(api, b"GET /" + b"x" * 600_000, 1).startswith(b"HTTP/1.1 431 ")
+    assert b'"code":"bad_request"' in raw(api, b"NO HTTP\r\n\r\n")
     twice = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"x" * 20_000 + b"\r\n\r\n"
     assert (
         raw(api, twice * 20 + b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").count(b" 200 ")
