@@ -24,7 +24,7 @@ from barwright.embedded.postgres import Postgres
 from barwright.embedded.service import Service
 from barwright.embedded.valkey import Valkey
 from barwright.settings import Settings
-from bench import api, history, ingest, refresh, repair, stream
+from bench import api, export, history, ingest, questdb, refresh, repair, stream
 from tests.services import JARS, new_database
 
 _ALONE = "ingest.ticks_per_message_1.processes_1"
@@ -40,6 +40,8 @@ RATIOS = [
     ("bars imported, of trades ingested", "history.of_trades", "≥ 0.5"),
     ("1,000 sockets, 5 updates/s each: cores", "stream.crowd.cores", "–"),
     ("produced → client, p50 in ms", "stream.produced_to_client_ms.p50", "≤ 60"),
+    ("a year of minutes as Arrow, times COPY in binary", "export.arrow_to_copy", "≤ 1.5"),
+    ("ten million bars: most memory of the server, MB", "export.server_most_mb", "≤ 200"),
     ("uncached p50, times the bare query", "api.database_to_bare_sql_p50", "≤ 2"),
 ]
 
@@ -113,6 +115,9 @@ def measure(console: Console) -> dict[str, Any]:
             result["refresh"] = refresh.measure(dsn)
         with console.status("api"), migrated(database) as dsn:
             result["api"] = api.measure(dsn, redis_url)
+        with console.status("export"), migrated(database) as dsn:
+            result["export"] = export.measure(dsn, redis_url)
+            result["questdb"] = questdb.measure(dsn, redis_url, home)
         with console.status("stream"), migrated(database) as dsn:
             result["stream"] = stream.measure(dsn, brokers, redis_url)
         with console.status("ingest"), migrated(database) as dsn:
