@@ -11,6 +11,7 @@ import { View } from './view.js'
 
 const LEVELS = ['1m', '5m', '15m', '30m', '1h', '4h', '1d', '1w', '1mo']
 const FIRST = 1000, PAGE = 2000 // bars asked for at once
+const NEAR = 100 // bars to the left end at which more is asked for
 const FOLLOWED = 5000 // bars that the stream tells repairs of; older ones are asked for again when a gap is filled
 const STYLE = { numbers: 'string', time: 's' }
 const $ = id => document.getElementById(id)
@@ -19,7 +20,7 @@ const bars = new Bars()
 const missing = new Missing(healed)
 const view = new View($('chart'), bars, missing)
 let symbols = [], shown = { symbol: null, interval: '1m' }
-let turn = 0, more = false, loading = false, followed = Infinity, cursor = null
+let turn = 0, loading = false, followed = Infinity, cursor = null
 let leave = () => {}, widen
 
 const feed = new Feed(state => {
@@ -44,15 +45,13 @@ const query = extra => ({ symbol: shown.symbol, interval: shown.interval, tz: zo
 async function show(wanted) {
   const mine = ++turn
   leave()
-  if (wanted.symbol !== shown.symbol) missing.follow(wanted.symbol)
   shown = wanted
-  Object.assign(localStorage, shown)
-  Object.assign(view, { interval: shown.interval })
+  Object.assign(view, { interval: shown.interval, more: false })
   bars.list = []
-  more = false
   cursor = null
   followed = Infinity
   view.draw()
+  legend()
   names()
   say()
   $('progress').hidden = false
@@ -60,7 +59,9 @@ async function show(wanted) {
     const found = (await ask('/v1/bars', query({ limit: FIRST }))).bars.map(bar)
     if (mine !== turn) return
     bars.list = found
-    more = found.length === FIRST
+    view.more = found.length === FIRST
+    Object.assign(localStorage, shown)
+    if (missing.symbol !== shown.symbol) missing.follow(shown.symbol)
     view.draw()
     view.newest()
     follow()
@@ -111,14 +112,15 @@ function remove(lo, hi) {
 }
 
 // More history when the left end comes near.
-async function older() {
+async function older(range = view.scale.getVisibleLogicalRange()) {
+  if (!range || range.from >= NEAR || !view.more || loading || !bars.list.length) return
   const mine = turn, end = bars.list[0].time
   loading = true
   $('progress').hidden = false
   try {
     const found = (await ask('/v1/bars', query({ end, limit: PAGE }))).bars.map(bar)
     if (mine !== turn) return
-    more = found.length === PAGE
+    view.more = found.length === PAGE
     if (found.length) bars.replace(found)
     view.draw()
     clearTimeout(widen)
@@ -132,16 +134,18 @@ async function older() {
 // Parts of the history have come: where the stream does not tell of them, they are asked for.
 async function healed(spans) {
   covered()
-  if (!spans || !bars.list.length) return
-  const mine = turn, oldest = bars.list[0].time
+  if (!spans) return
+  if (!bars.list.length && spans.length) return show(shown)
+  const mine = turn, oldest = bars.list[0]?.time
+  view.more ||= spans.some(({ from }) => from < oldest)
   for (const { from, to } of spans.filter(({ from, to }) => from < followed && to > oldest)) {
     const lo = Math.max(from - width(shown.interval), oldest), hi = Math.min(to, followed)
     const found = await ask('/v1/bars', query({ start: Math.floor(lo), end: Math.ceil(hi), limit: 10_000 })).catch(() => null)
     if (mine !== turn || !found) return
     if (found.bars.length) bars.replace(found.bars.map(bar))
   }
-  if (oldest <= Math.max(...spans.map(({ to }) => to), -Infinity)) more ||= true
   view.draw()
+  older()
 }
 
 function names() {
@@ -180,7 +184,7 @@ function say(text = '', link = '', title = '') {
 
 // One line about the history.
 function covered() {
-  const { progress, gaps, tasks } = missing, since = symbols.find(known => known.symbol === shown.symbol)?.history_start
+  const { progress, gaps, tasks } = missing.symbol === shown.symbol ? missing : {}, since = symbols.find(known => known.symbol === shown.symbol)?.history_start
   const share = progress?.share
   let text = ''
   if (gaps && share < 1) text = `${Math.floor(share * 1000) / 10} % of the history · ${gaps} ${gaps === 1 ? 'gap' : 'gaps'}`
@@ -210,7 +214,7 @@ view.chart.subscribeCrosshairMove(({ time }) => {
   tell()
 })
 view.scale.subscribeVisibleLogicalRangeChange(range => {
-  if (range && range.from < 100 && more && !loading && bars.list.length) older()
+  older(range)
   $('newest').hidden = !range || range.to > bars.list.length - 1
 })
 $('newest').onclick = () => view.newest()

@@ -8,6 +8,7 @@ const SOON = 2000, LATER = 8000 // ms
 
 export class Missing {
   spans = [] // { from, to, label, busy }, seconds
+  holes = [] // the gaps alone
   progress = null
   #timer
 
@@ -17,7 +18,7 @@ export class Missing {
   follow(symbol) {
     clearTimeout(this.#timer)
     this.symbol = symbol
-    this.spans = []
+    this.spans = this.holes = []
     this.progress = null
     return this.#look(symbol)
   }
@@ -37,10 +38,9 @@ export class Missing {
 
   #take({ gaps }, { backfills, progress }) {
     const span = (part, label, busy) => ({ from: seconds(part.from), to: seconds(part.to), label, busy })
-    const spans = [
-      ...gaps.map(gap => span(gap, 'missing', false)),
-      ...backfills.filter(task => RUNNING[task.status]).map(task => span(task, RUNNING[task.status], true)),
-    ]
+    this.holes = gaps.map(gap => span(gap, 'missing', false))
+    const running = backfills.filter(task => RUNNING[task.status]).map(task => span(task, RUNNING[task.status], true))
+    const spans = [...running.reduce(without, this.holes), ...running]
     const old = this.spans, changed = JSON.stringify(spans) !== JSON.stringify(old)
     this.spans = spans
     this.gaps = gaps.length
@@ -49,15 +49,19 @@ export class Missing {
     this.onChange(changed ? old.filter(({ from, to }) => !spans.some(now => now.from === from && now.to === to)) : null)
   }
 
-  // The starts of buckets that nothing is known of, between the first bar and the last gap.
-  empty(list, width) {
+  // The starts of buckets that nothing is known of; those before the first bar only where that is the first there is.
+  empty(list, width, more) {
     const first = list[0]?.time, found = []
     if (first === undefined || width > 604800) return found
-    for (const { from, to, busy } of this.spans) {
-      const start = Math.max(first, first + Math.floor((from - first) / width) * width)
+    for (const { from, to } of this.holes) {
+      const start = Math.max(more ? first : -Infinity, first + Math.floor((from - first) / width) * width)
       const step = width * Math.ceil((to - start) / width / MOST)
-      if (!busy) for (let time = start; time < to; time += step) found.push(time)
+      for (let time = start; time < to; time += step) found.push(time)
     }
     return found
   }
 }
+
+const without = (spans, { from, to }) => spans.flatMap(span => [
+  { ...span, to: Math.min(span.to, from) }, { ...span, from: Math.max(span.from, to) },
+].filter(part => part.from < part.to))

@@ -63,7 +63,8 @@ export class Overlay {
     context.stroke()
     context.globalAlpha = 1
     context.font = '11px ui-sans-serif, system-ui, sans-serif'
-    if (wide > context.measureText(label).width + 16) context.fillText(label, left + 8, height - 12)
+    context.textAlign = 'center'
+    if (wide > context.measureText(label).width + 16) context.fillText(label, left + wide / 2, height - 12)
     context.restore()
   }
 

@@ -117,7 +117,7 @@ export class View {
 
   #rebuild() {
     const list = this.bars.list
-    const items = merged(list, this.missing.empty(list, width(this.interval)))
+    const items = merged(list, this.missing.empty(list, width(this.interval), this.more))
     this.#times = items.map(item => item.time)
     this.candles.setData(items.map(item => item.open ? candle(item) : { time: item.time }))
     this.volume.setData(list.map(bar => this.#column(bar)))

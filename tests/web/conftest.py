@@ -1,8 +1,10 @@
 """Chromium, and pages that must not complain, load nothing from other hosts, and hold up nobody."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,6 @@ from tests.api.conftest import Api, api, connection, dsn, eras, new
 __all__ = ["api", "connection", "dsn", "eras", "new"]
 Open = Callable[..., Page]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-# Main-thread tasks of 50 ms and more, as the browser itself counts them.
-LONG = """
-window.long = []
-new PerformanceObserver(list => list.getEntries().forEach(task => long.push([task.startTime, task.duration])))
-  .observe({ type: 'longtask' })
-"""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +51,6 @@ def visit(browser: Browser, api: Api, complaints: list[str]) -> Iterator[Open]:
         )  # fmt: skip
         contexts.append(context)
         page = context.new_page()
-        page.add_init_script(LONG)
         page.on("console", lambda message: _heard(message, complaints))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: _foreign(request.url, base, complaints))
@@ -87,3 +82,26 @@ def shoot(tmp_path: Path) -> Callable[[Page, str], None]:
         page.screenshot(path=folder / f"{name}.png")
 
     return shoot
+
+
+class Work:
+    """What the pages' main threads did while it was watched."""
+
+    busiest = 0.0  # ms of its processor time that the longest task took; other programs do not count
+
+
+@contextmanager
+def watched(browser: Browser, page: Page) -> Iterator[Work]:
+    """Watch a page's main thread."""
+    work = Work()
+    browser.start_tracing(page=page, categories=["toplevel"])
+    yield work
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    threads = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    tasks = [event for event in events if (event["pid"], event["tid"]) in threads and event["name"].endswith("RunTask")]
+    assert tasks, "the browser traces its tasks by another name"
+    work.busiest = max(task.get("tdur", 0) for task in tasks) / 1000
