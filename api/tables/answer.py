@@ -43,6 +43,7 @@ async def stream(bars: Bars, query: BarsQuery, scope: Any) -> Table:
     begin = await _written(writer, firsts[0])
     headers = {
         "cache-control": "no-cache",
+        "vary": "Accept",
         "x-barwright-complete": {True: "true", False: "false", None: "null"}[_all(verdicts)],
         "content-disposition": f'attachment; filename="{_name(query)}"',
     }
