@@ -85,21 +85,26 @@ def _by_days(
     zone: str, seen: list[int], days: int, count: int, part: tuple[int, int] | None, start: int
 ) -> list[int | None]:
     """Whole days: a day has begun when the clock has shown it, even if it is put back after that."""
-    found: list[int | None] = []
-    for minute, reached in zip(range(start, start + len(seen)), accumulate(seen, max), strict=True):
-        day = reached // DAY
-        if part is not None:
-            day = next((d for d in (day, day - 1) if _is_open(zone, d, part, minute)), -1)
-            if day < 0:
-                found.append(None)
-                continue
+    dates: list[int | None] = [reached // DAY for reached in accumulate(seen, max)]
+    if part is not None:
+        dates = _sessions(zone, seen, part, start)
+    labels: dict[int | None, int | None] = {None: None}
+    for day in set(dates) - {None}:
+        assert day is not None
         begins = month(months(day) // count * count) if count else day - (day - MONDAY // DAY) % days
-        found.append(first(zone, begins * DAY))
+        labels[day] = first(zone, begins * DAY)
+    return [labels[day] for day in dates]
+
+
+def _sessions(zone: str, seen: list[int], part: tuple[int, int], start: int) -> list[int | None]:
+    """The day whose session each minute belongs to."""
+    found: list[int | None] = [None] * len(seen)
+    for day in range(seen[0] // DAY - 2, seen[-1] // DAY + 2):
+        if has(zone, day):
+            lo, hi = (first(zone, day * DAY + local) - start for local in part)
+            for n in range(max(0, lo), min(len(seen), hi)):
+                found[n] = day
     return found
-
-
-def _is_open(zone: str, day: int, part: tuple[int, int], minute: int) -> bool:
-    return has(zone, day) and first(zone, day * DAY + part[0]) <= minute < first(zone, day * DAY + part[1])
 
 
 @lru_cache(10_000)
@@ -111,23 +116,17 @@ def has(zone: str, day: int) -> bool:
 def _by_clock(zone: str, seen: list[int], width: int, part: tuple[int, int] | None, start: int) -> list[int | None]:
     """Parts of a day: one begins when the clock shows a multiple of the width, or jumps over it."""
     found: list[int | None] = []
-    label, session = None, None
-    for n, (minute, local) in enumerate(zip(range(start, start + len(seen)), seen, strict=True)):
-        if part is not None:
-            days = range(local // DAY - 2, local // DAY + 2)
-            now = next((d for d in days if _is_open(zone, d, part, minute)), None)
-            begins, session = now is not None and now != session, now
-            if now is None:
-                label = None
-                found.append(None)
-                continue
-            since = now * DAY + part[0]
-        else:
-            begins, since = False, 0
+    days: list[int | None] = [0] * len(seen) if part is None else _sessions(zone, seen, part, start)
+    label, session = None, None if part is None else -1
+    for n, (local, day) in enumerate(zip(seen, days, strict=True)):
+        since = 0 if part is None or day is None else day * DAY + part[0]
         before = seen[n - 1] if n else local - 1
         jumped = local > before + 1 and (local - since) // width > (before - since) // width
-        if begins or (local >= since and ((local - since) % width == 0 or jumped)):
-            label = minute
+        if day is None:
+            label = None
+        elif (part and day != session) or (local >= since and ((local - since) % width == 0 or jumped)):
+            label = start + n
+        session = day
         found.append(label)
     return found
 
