@@ -62,13 +62,6 @@ def test_a_socket_opens_by_header_by_cookie_and_by_its_first_message(locked: Api
         assert heard(socket, "live")["id"] == "a"
 
 
-def test_a_socket_without_a_key_is_closed(locked: Api) -> None:
-    with opened(locked) as socket, pytest.raises(ConnectionClosed) as caught:
-        heard(socket, "live", 8)
-    assert caught.value.rcvd is not None
-    assert caught.value.rcvd.code == 1008
-
-
 def test_a_wrong_key_is_refused_in_the_handshake(locked: Api) -> None:
     with pytest.raises(InvalidStatus) as caught:
         opened(locked, **bearer("bw_aaaaaaaa_" + "A" * 43))
@@ -95,12 +88,13 @@ def test_pages_elsewhere_open_no_socket(locked: Api, api: Api, connection: Conne
     assert caught.value.response.status_code == 421
 
 
-def test_what_is_open_ends_with_its_key(locked: Api, connection: Connection) -> None:
+def test_what_is_open_ends_with_its_key_or_without_one(locked: Api, connection: Connection) -> None:
     key, late, other = make(connection), make(connection), make(connection)
     with (
         opened(locked, QUERY, **bearer(key)) as first,
         opened(locked) as second,
         opened(locked, QUERY, **bearer(other)) as third,
+        opened(locked) as keyless,
         locked.client.stream("GET", f"/v1/stream?{QUERY}", headers=bearer(key)) as events,
     ):
         second.send(json.dumps({"op": "auth", "key": late}))
@@ -112,7 +106,7 @@ def test_what_is_open_ends_with_its_key(locked: Api, connection: Connection) -> 
         began = time.monotonic()
         for _ in events.iter_bytes():
             pass
-        for socket in (first, second):
+        for socket in (first, second, keyless):
             with pytest.raises(ConnectionClosed) as caught:
                 heard(socket, "nothing", 8)
             assert caught.value.rcvd is not None

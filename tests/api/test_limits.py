@@ -133,19 +133,24 @@ def test_headers_tell_and_the_limit_holds(dsn: str, valkey: Server, tmp_path: Pa
         assert answer.headers["ratelimit-remaining"] == "0"
         assert answer.headers["access-control-allow-origin"] == "http://localhost"
         assert api.client.get("/health/live").status_code == 200
+        forged = {"X-Forwarded-For": "192.0.2.7"}  # believed of trusted proxies only
+        assert api.client.get("/v1/symbols", headers=forged).status_code == 429
 
 
 def test_keys_have_limits_of_their_own_and_guessing_is_dear(
     dsn: str, valkey: Server, tmp_path: Path, connection: psycopg.Connection[Any]
 ) -> None:
     mine, other = make(connection), make(connection)
-    with serving(dsn, valkey.url, tmp_path / "log", BARWRIGHT_KEYS="on", BARWRIGHT_RATE_LIMIT="100") as api:
+    given = {"BARWRIGHT_KEYS": "on", "BARWRIGHT_RATE_LIMIT": "100", "BARWRIGHT_TRUSTED_PROXIES": "127.0.0.1"}
+    with serving(dsn, valkey.url, tmp_path / "log", **given) as api:
         answers = [api.client.get("/v1/symbols", headers=bearer(mine)) for _ in range(102)]
         assert answers[50].status_code == 200
         assert answers[-1].status_code == 429
         assert api.client.get("/v1/symbols", headers=bearer(other)).headers["ratelimit-remaining"] == "99"
         guesses = [api.client.get("/v1/symbols", headers=bearer(f"bw_aaaaaaaa_{n:043}")) for n in range(8)]
         assert [guess.status_code for guess in guesses] == [401] * 5 + [429] * 3
+        elsewhere = bearer("bw_aaaaaaaa_" + "A" * 43) | {"X-Forwarded-For": "192.0.2.7"}
+        assert api.client.get("/v1/symbols", headers=elsewhere).status_code == 401
         assert api.client.get("/v1/symbols", headers=bearer(other)).status_code == 200
 
 
