@@ -70,6 +70,7 @@ def test_an_installed_wheel_migrates_outside_the_checkout(empty_database: str, t
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT]
     subprocess.run(build, check=True)
     zipfile.ZipFile(next(tmp_path.glob("*.whl"))).extractall(tmp_path / "site")
+    assert (tmp_path / "site/barwright/api/web/dist/index.html").exists()  # of `make pages`
     env = {**os.environ, "DATABASE_URL": empty_database, "PYTHONPATH": str(tmp_path / "site")}
     where = "import barwright.migrations as m; print(m.__file__)"
     found = subprocess.run([sys.executable, "-c", where], cwd=tmp_path, env=env, capture_output=True, text=True)

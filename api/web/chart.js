@@ -74,12 +74,9 @@ async function show(wanted) {
 }
 
 function failed(error, wanted, mine) {
-  if (error.status === 404) say(`There is no symbol ${wanted.symbol}.`, '/symbols', 'Add it')
-  else if (error.status === 400) say(`${error.message} ${error.hint ?? ''}`)
-  else {
-    say(error.status ? error.message : 'The server cannot be reached. Trying again.')
-    setTimeout(() => mine === turn && show(wanted), 2000)
-  }
+  if (error.status === 404) return say(`There is no symbol ${wanted.symbol}.`, '/symbols', 'Add it')
+  say(error.status ? `${error.message} ${error.hint ?? ''}` : 'The server cannot be reached. Trying again.')
+  if (!error.status || error.status >= 500 || error.status === 429) setTimeout(() => mine === turn && show(wanted), 3000)
 }
 
 // Follow the stream from the oldest bar that is loaded, within reason.

@@ -1,5 +1,6 @@
 // One WebSocket to /v1/stream. It comes back by itself and goes on where it was cut, so nothing is missed or asked twice.
 const SILENCE = 40_000 // ms without a word, not even the heartbeat of every 15 s: the connection is dead
+const AGAIN = 2000 // ms until what is down is asked for again
 const SLOWEST = 15_000 // ms between two tries
 
 export class Feed {
@@ -20,11 +21,16 @@ export class Feed {
   subscribe(wish, hear) {
     const id = String(++this.#number)
     this.#subscriptions.set(id, { wish, hear })
-    this.#send({ op: 'subscribe', id, ...wish })
+    this.#ask(id)
     return () => {
       this.#subscriptions.delete(id)
       this.#send({ op: 'unsubscribe', id })
     }
+  }
+
+  #ask(id) {
+    const { wish, since } = this.#subscriptions.get(id) ?? {}
+    if (wish) this.#send({ op: 'subscribe', id, ...wish, since })
   }
 
   #send(message) {
@@ -40,7 +46,7 @@ export class Feed {
       this.#tries = 0
       this.onState('open')
       this.#watch()
-      for (const [id, { wish, since }] of this.#subscriptions) this.#send({ op: 'subscribe', id, ...wish, since })
+      for (const id of this.#subscriptions.keys()) this.#ask(id)
     }
     socket.onmessage = ({ data }) => this.#hear(JSON.parse(data))
     socket.onclose = () => this.#lost(socket)
@@ -52,7 +58,9 @@ export class Feed {
     if (!subscription) return
     if (message.event) subscription.since = message.event
     if (message.type === 'reset') subscription.since = undefined
-    subscription.hear(message)
+    // An error ends the subscription. What is down comes back: asked for again, it goes on where it was.
+    if (message.status >= 500 || message.status === 429) setTimeout(() => this.#ask(message.id), AGAIN)
+    else subscription.hear(message)
   }
 
   #watch() {

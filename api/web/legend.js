@@ -7,6 +7,11 @@ const PARTS = [
   ['trades', 'Trades'], ['buy_volume', 'Bought'], ['quote_volume', 'Quote'],
 ]
 const head = element.appendChild(document.createElement('p'))
+const [time, imported, open] = ['', 'imported', 'open'].map(text => {
+  const part = head.appendChild(document.createElement('span'))
+  Object.assign(part, { className: text, textContent: text })
+  return part
+})
 const rows = Object.fromEntries(PARTS.map(([name, title]) => {
   const part = element.appendChild(document.createElement('span')), label = document.createElement('i')
   const value = document.createElement('b')
@@ -19,8 +24,9 @@ const rows = Object.fromEntries(PARTS.map(([name, title]) => {
 export function legend(bar, before, interval) {
   element.hidden = !bar
   if (!bar) return
-  const states = [bar.imported && 'imported', bar.closed === false && 'open'].filter(Boolean)
-  head.textContent = [moment(bar.time, interval), ...states].join(' · ')
+  time.textContent = moment(bar.time, interval)
+  imported.hidden = !bar.imported
+  open.hidden = bar.closed !== false
   element.dataset.way = Number(bar.close) < Number(bar.open) ? 'down' : 'up'
   for (const [name] of PARTS) {
     const text = name === 'change' ? change(bar, before) : bar[name]

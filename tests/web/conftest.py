@@ -40,16 +40,20 @@ def complaints() -> list[str]:
 
 @pytest.fixture
 def visit(browser: Browser, api: Api, complaints: list[str]) -> Iterator[Open]:
-    """Opens pages: `visit("/symbols", width=360, dark=True, timezone_id=…)`."""
+    """Opens pages: `visit("/symbols", width=360, dark=True, timezone_id=…)`; `socket` answers in the stream's stead."""
     contexts = []
 
-    def visit(path: str, width: int = 1440, dark: bool = False, base: str = "", **options: Any) -> Page:
+    def visit(
+        path: str, width: int = 1440, dark: bool = False, base: str = "", socket: Any = None, **options: Any
+    ) -> Page:
         base = base or str(api.client.base_url)
         context = browser.new_context(
             base_url=base, viewport={"width": width, "height": 900 if width > 720 else 740},
             color_scheme="dark" if dark else "light", **options,
         )  # fmt: skip
         contexts.append(context)
+        if socket:
+            context.route_web_socket("**/v1/stream", socket)
         page = context.new_page()
         page.on("console", lambda message: _heard(message, complaints))
         page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -1,14 +1,16 @@
 """The chart page, as a user meets it."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from barwright.embedded.ports import free_port
 from tests.api.conftest import Api, eventually, serving
@@ -163,6 +165,25 @@ def test_what_is_not_there(visit: Open, connection: psycopg.Connection[Any], com
     expect(page.locator("#message")).to_have_text("No bars yet.")
     assert all("404" in complaint for complaint in complaints)
     complaints.clear()
+
+
+def test_a_subscription_that_the_server_could_not_serve_is_asked_for_again(visit: Open, story: Story) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def answer(socket: WebSocketRoute, text: str | bytes) -> None:
+        asked.append(json.loads(text))
+        if len(asked) == 1:
+            event = {"type": "live", "id": "1", "rev": 1, "event": "a place"}
+            error = {"type": "error", "id": "1", "status": 503, "message": "The database is away.", "hint": ""}
+            for message in (event, error):
+                socket.send(json.dumps(message))
+
+    page = visit(path(story), socket=lambda socket: socket.on_message(partial(answer, socket)))
+    expect(page.locator("#connection")).to_have_text("live")
+    page.wait_for_timeout(2500)
+    first, second = asked
+    assert second == {**first, "since": "a place"}
+    expect(page.locator("#message")).to_be_hidden()
 
 
 def test_offline_and_back(
