@@ -208,6 +208,7 @@ def test_offline_and_back(
 def test_it_fits(visit: Open, story: Story, width: int, dark: bool, shoot: Callable[[Page, str], None]) -> None:
     page = visit(path(story), width, dark)
     expect(page.locator("#connection")).to_have_text("live")
+    expect(page.locator("#legend .close b")).to_have_text(re.compile(r"\d"))
     assert page.evaluate("document.documentElement.scrollWidth") == width
     legend, axis = page.locator("#legend").bounding_box(), page.locator("#chart").bounding_box()
     assert legend
