@@ -38,7 +38,7 @@ RATIOS = [
     ("refresh, times ingest at 100", "refresh_to_ingest", "≥ 2"),
     ("cached page, of static bytes", "api.memory_to_static", "≥ 0.7"),
     ("bars imported, of trades ingested", "history.of_trades", "≥ 0.5"),
-    ("1,000 sockets, 5 updates/s each: cores", "stream.crowd.cores", "–"),
+    ("1,000 sockets, 5 updates/s each: cores", "stream.crowd.cores", "-"),
     ("produced → client, p50 in ms", "stream.produced_to_client_ms.p50", "≤ 60"),
     ("a year of minutes as Arrow, times COPY in binary", "export.arrow_to_copy", "≤ 1.5"),
     ("ten million bars: most memory of the server, MB", "export.server_most_mb", "≤ 200"),

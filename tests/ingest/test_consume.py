@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import redis
 
-from barwright.ingest import kafka
 from barwright.channels import TICKS
+from barwright.ingest import kafka
 from tests.ingest.conftest import World, eventually
 from tests.ingest.messages import bar, encode, trade
 
