@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import msgspec
 
@@ -17,6 +17,8 @@ from barwright.api.database import Row
 from barwright.api.encode import PLAIN, Style
 from barwright.api.encode import rows as encoded
 from barwright.api.intervals import Interval
+
+MOST_BYTES = 4 * 2**20  # of a page in Redis; 3,000 bars with every digit are 1 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def dump(key: str, page: Block) -> bytes:
 
 def parse(key: str, series: Series, span: tuple[int, int], value: bytes) -> Block:
     """A page out of Redis; SpoiledError when it was cut, changed, or belongs to another key."""
-    if blake2b(value[16:], digest_size=16).digest() != value[:16]:
+    if len(value) > MOST_BYTES or blake2b(value[16:], digest_size=16).digest() != value[:16]:
         raise SpoiledError(key)
     try:
         stored, lo, hi, starts, cuts, body = _decoder.decode(value[16:])
@@ -128,9 +130,15 @@ def parse(key: str, series: Series, span: tuple[int, int], value: bytes) -> Bloc
     except (msgspec.DecodeError, ValueError) as error:
         raise SpoiledError(key) from error
     sound = len(found.cuts) == len(found) + 1 and found.cuts[-1] == len(body) and found.cuts[0] == 0
-    if stored != key or (lo, hi) != span or not sound:
+    if stored != key or (lo, hi) != span or not sound or not _ordered(found):
         raise SpoiledError(key)
     return found
+
+
+def _ordered(page: Block) -> bool:
+    """Whether its bars lie in its span and in order."""
+    inside = not page.starts or page.lo <= page.starts[0] <= page.starts[-1] < page.hi
+    return inside and all(a < b for part in (page.starts, page.cuts) for a, b in pairwise(part))
 
 
 def _array(code: str, data: bytes) -> "array[int]":

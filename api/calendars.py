@@ -5,6 +5,7 @@ so that caches can share them. Times are seconds since 1970 between FIRST and LA
 """
 
 from abc import ABC, abstractmethod
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
@@ -127,7 +128,6 @@ class Local(Calendar):
 
     def __init__(self, clock: Clock, session: Session | None) -> None:
         self.clock, self.session = clock, session
-        self.cached = lru_cache(1024)(self._page)
 
     @abstractmethod
     def cut(self, number: int) -> int:
@@ -171,34 +171,40 @@ class Local(Calendar):
         assert self.session is not None
         return self.clock.first(day * DAY + self.session.open), self.clock.first(day * DAY + self.session.close)
 
-    def _page(self, number: int) -> list[int]:
+    def made(self, number: int) -> "array[int]":
         """The bucket starts of a page."""
         first, last = self.cut(number), self.cut(number + 1)
         lo, hi = self.begins(first), self.begins(last)
-        return sorted({start for start in self.within(first, last) if lo <= start < hi})
+        return array("q", sorted({start for start in self.within(first, last) if lo <= start < hi}))
 
     def after(self, t: int, count: int) -> int:
         """Found in pages."""
         (low, high), number = self.ends, self.page(t)
-        at = bisect_right(self.cached(number), t) - 1 + count
+        at = bisect_right(_starts(self, number), t) - 1 + count
         while at < 0:
             number -= 1
             if number < low:
                 return FIRST
-            at += len(self.cached(number))
-        while at >= (size := len(self.cached(number))):
+            at += len(_starts(self, number))
+        while at >= (size := len(_starts(self, number))):
             number, at = number + 1, at - size
             if number > high:
                 return LAST
-        return self.cached(number)[at]
+        return _starts(self, number)[at]
 
     def starts(self, lo: int, hi: int) -> list[int]:
         """Found in pages."""
         found: list[int] = []
         for number in range(self.page(lo), self.page(hi - 1) + 1) if lo < hi else ():
-            page = self.cached(number)
+            page = _starts(self, number)
             found += page[bisect_left(page, lo) : bisect_left(page, hi)]
         return found
+
+
+@lru_cache(2048)
+def _starts(calendar: Local, number: int) -> "array[int]":
+    """The bucket starts of a page. Kept are 8 MB of them as a rule, whatever zones and sessions are asked for."""
+    return calendar.made(number)
 
 
 class Hours(Local):

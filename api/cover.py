@@ -6,6 +6,7 @@ client that goes away cancels nobody else's.
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from psycopg.types.numeric import Int8
@@ -37,7 +38,7 @@ class Cover:
         self.store = store
         self.shared = shared
         self.flights: dict[Wanted, asyncio.Task[list[Block]]] = {}
-        self.open: dict[Series, tuple[Block, float]] = {}
+        self.open: OrderedDict[Series, tuple[Block, float]] = OrderedDict()  # the one that ends first comes first
 
     @property
     def keeps(self) -> bool:
@@ -191,9 +192,11 @@ class Cover:
 
     def _keep_open(self, block: Block) -> Block:
         if block.hi == LAST:
-            if len(self.open) > 10_000:
-                self.open.clear()
-            self.open[block.series] = block, time.monotonic() + OPEN_FOR
+            now = time.monotonic()
+            while self.open and next(iter(self.open.values()))[1] < now:
+                self.open.popitem(last=False)
+            self.open[block.series] = block, now + OPEN_FOR
+            self.open.move_to_end(block.series)
         return block
 
 

@@ -107,7 +107,7 @@ def largest(width: int) -> str:
 LEVELS: Final = {name: _plain(name, width) for name, width in {**WIDTHS, "1w": WEEK, "1mo": 0}.items()}
 
 
-@lru_cache(4096)
+@lru_cache(1024)
 def interval(text: str, tz: str | None = None, session: str | None = None) -> Interval:
     """The interval of a name or an alias (`60m`, `24h`, `14d`) by a zone's clock and in a session; ApiError 400."""
     name, width, count = _read(text)

@@ -19,6 +19,7 @@ from barwright.api.shared import Shared
 from barwright.api.store import Store
 from barwright.api.stream.hub import Hub
 from barwright.api.waiting import Waiting
+from barwright.api.warming import warm
 from barwright.api.writer import Writer
 from barwright.settings import Settings
 
@@ -60,6 +61,7 @@ class Services:
         tasks = [asyncio.create_task(self.follower.run(), name="follower"), asyncio.create_task(self.limiter.run()),
                  asyncio.create_task(self.hub.run(), name="hub")]  # fmt: skip
         tasks.append(asyncio.create_task(self.access.run(), name="keys"))
+        tasks.append(asyncio.create_task(warm(self.bars), name="warm-up"))
         if self.access.on and self.address:
             tasks.append(asyncio.create_task(offer(self.writer, self.address), name="login link"))
         try:

@@ -220,6 +220,9 @@ cross join lateral (
     where ohlcv_1m.symbol = day.symbol and bucket >= day.start and bucket < day.start + interval '1 day'
 ) as newest;
 
+-- live: symbols that are followed now, the first registered first
+select symbol from symbols where live and stopped_at is null order by registered_at, symbol limit %(limit)s::bigint;
+
 -- status: the engine, the database's state and its versions
 select engine, epoch, rev, clock_timestamp(), current_setting('server_version'),
        (select extversion from pg_extension where extname = 'timescaledb')
