@@ -56,10 +56,6 @@ class Block:
     tracked: bool = False
     asked: float = 0.0
     edge: int = 0
-    tag: bytes = b""
-
-    def __post_init__(self) -> None:
-        self.tag = blake2b(self.body, digest_size=8).digest()
 
     def __len__(self) -> int:
         return len(self.starts)

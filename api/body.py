@@ -50,11 +50,12 @@ def answer(query: BarsQuery, picked: Picked) -> Answer:
     verdict = judge(picked.known, query.interval, *reach, picked.clock)
     place = _next(query, more, ends)
     head, tail = _frame(query, place, verdict)
-    tags = (b"%s:%d:%d" % (part.tag, i, j) for part, i, j in picked.pieces)
-    etag = etag_of(query.order.encode(), query.format.encode(), head, *tags, tail)
     since = picked.known.epoch, picked.known.rev
     bars = (picked.reversed if descending else picked.body)[:-1]
-    body = head + (_columns(bars) if query.format == "columns" else b"[%s]" % bars) + tail + _since(since)
+    bars = _columns(bars) if query.format == "columns" else b"[%s]" % bars
+    # Of the bytes, not of where they come from: 0.1 ms, and every process and every way to them gives the same.
+    etag = etag_of(head, bars, tail)
+    body = head + bars + tail + _since(since)
     rests, lasts = _kept(picked, span)
     closed = span[1] <= picked.edge
     return Answer(body, etag, rests, lasts, verdict.complete, reach, closed, place, since)
