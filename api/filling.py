@@ -55,7 +55,8 @@ def filled(query: BarsQuery, picked: Picked, lo: int, hi: int, close: str | None
     kind = series(query.symbol, query.interval, query.style)
     at = {part.starts[n]: (part, n) for part, i, j in picked.pieces for n in range(i, j)}
     grid = query.interval.starts(lo, hi)
-    lines: list[bytes] = []
+    lines: list[bytes | None] = []
+    fillers: list[Row] = []
     last: tuple[Block, int] | None = None
     for bucket in grid:
         if bucket in at:
@@ -64,9 +65,11 @@ def filled(query: BarsQuery, picked: Picked, lo: int, hi: int, close: str | None
         else:
             if last is not None:
                 close, last = _close(last[0], last[1] + 1), None
-            row = filler(bucket, None if query.fill == "null" else close)
-            lines.append(encoded([row], picked.edge, query.style)[0] + b",")
-    block = of_lines(kind, lo, hi, grid, lines, picked.edge)
+            fillers.append(filler(bucket, None if query.fill == "null" else close))
+            lines.append(None)
+    written = iter(encoded(fillers, picked.edge, query.style))
+    whole = [next(written) + b"," if line is None else line for line in lines]
+    block = of_lines(kind, lo, hi, grid, whole, picked.edge)
     return replace(picked, pieces=[(block, 0, len(block))] if grid else [])
 
 
