@@ -80,12 +80,12 @@ def _numbers(text: pa.Buffer, number: pa.DataType) -> pa.Table:
     except pa.ArrowInvalid:
         found = _parsed(text, pa.string())
     for name in NUMBERS:
-        column = pc.round(found[name].cast(WIDE), 18, "half_towards_infinity")
         try:
-            found = found.set_column(FIELDS.index(name), name, column.cast(EXACT))
+            column = pc.round(found[name].cast(WIDE), 18, "half_towards_infinity").cast(EXACT)
         except pa.ArrowInvalid as error:
             raise bad("format", name, f"A {name} here is 10^20 or more, beyond Arrow's decimals.",
                       hint="Ask with numbers=float, or for CSV or JSON.") from error  # fmt: skip
+        found = found.set_column(FIELDS.index(name), name, column)
     return found
 
 
