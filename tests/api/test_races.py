@@ -28,6 +28,7 @@ from tests.sql.market import Market
 SECONDS = 5.0
 STALE = 0.55  # what a cached coverage may be old, and a little
 REPAIRED = 2.5  # seconds in which any change has reached the bars
+WIDTHS = {"1m": 1, "5m": 5, "1h": 60, "3m": 3, "20m": 20}  # levels, and what is made of them
 PRICES = ("open", "high", "low", "close", "volume")
 
 
@@ -112,7 +113,7 @@ def _client(api: Api, lander: Lander, seen: Counter[Any], seed: int) -> Callable
         lo = dice.choice([0, 300, 360, dice.randrange(reach)])
         hi = dice.choice([reach, lo + 30, lo + dice.randrange(1, 200)])
         params: dict[str, Any] = {
-            "interval": dice.choice(["1m", "1m", "1m", "5m", "1h"]), "limit": dice.choice([1000, 10, 100]),
+            "interval": dice.choice(["1m", "1m", "1m", "1m", *WIDTHS]), "limit": dice.choice([1000, 10, 100]),
             "order": dice.choice(["asc", "desc"]), "end": text(lander.start + max(lo, hi) * MINUTE),
             "start": text(lander.start + lo * MINUTE),
         }  # fmt: skip
@@ -132,7 +133,7 @@ def _judge(lander: Lander, answer: dict[str, Any], params: dict[str, Any], asked
     ordered = buckets if params["order"] == "asc" else buckets[::-1]
     assert all(a < b for a, b in pairwise(ordered)), "a bar twice"
     complete = answer["coverage"]["complete"]
-    width = {"1m": 1, "5m": 5, "1h": 60}[params["interval"]]
+    width = WIDTHS[params["interval"]]
     found = {bucket: tuple(bar[name] for name in PRICES) for bucket, bar in zip(buckets, bars, strict=True)}
     if width == 1:
         _check_closed(lander, bars, buckets, asked)
