@@ -21,7 +21,7 @@ New = Callable[..., Market]
 
 
 @settings(
-    max_examples=10, deadline=None, phases=[Phase.generate],
+    max_examples=6, deadline=None, phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(steps=steps)

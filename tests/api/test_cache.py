@@ -52,7 +52,7 @@ def test_no_bar_is_stale_half_a_second_after_its_repair(new: New, serve: Any, re
     with serve() as first, serve() as second:
         for api in (first, second):
             check(api, m)
-        for n in range(5):
+        for n in range(2):
             m.insert(m.trade(m.at("02-01 00:00") + timedelta(hours=7 * n, seconds=30), str(1000 + n)))
             m.repair()
             done = time.monotonic()
@@ -168,7 +168,7 @@ def test_the_same_answers_while_redis_goes_and_comes(new: New, serve: Any, own_v
         check(api, m)
         own_valkey.kill() if hasattr(own_valkey, "kill") else own_valkey.stop()
         try:
-            for n in range(8):
+            for n in range(3):
                 m.insert(m.trade(m.at("02-01 12:00") + timedelta(minutes=n, seconds=30), "999"))
                 m.repair()
                 check(api, m)

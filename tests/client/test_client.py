@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -186,8 +186,10 @@ def test_nothing_is_missed_across_a_cut(client: Client, market: Market, monkeypa
     with closing(client.stream(market.symbol, "1m", market.start)) as bars:
         for bar in bars:
             stored[bar.bucket] = bar.close
+            # What was received before the first cut may reach to the second, on a socket that is shut already.
             if len(stored) in (200, 300):
-                sockets[-1].socket.shutdown(SHUT_RDWR)
+                with suppress(OSError):
+                    sockets[-1].socket.shutdown(SHUT_RDWR)
             if len(stored) == 300:
                 break
         market.insert(market.trade("03-01 00:20:59.9", "8501.5"), market.trade("03-01 05:00:00", "8502.5"))
