@@ -135,6 +135,7 @@ def announcement(running: Instance, keys: bool) -> str:
     return "\n".join(
         [
             "ready",
+            f"  chart     {api}/   symbols {api}/symbols",
             f"  API       {api}/v1/bars   docs {api}/schema",
             *login,
             f"  engine    {running.engine}",

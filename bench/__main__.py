@@ -36,7 +36,7 @@ RATIOS = [
     ("… times one INSERT a message", f"{_ALONE}.times_insert_each", "≥ 30"),
     ("… times executemany", f"{_ALONE}.times_executemany", "≥ 4"),
     ("refresh, times ingest at 100", "refresh_to_ingest", "≥ 2"),
-    ("cached page, of static bytes", "api.memory_to_static", "≥ 0.7"),
+    ("cached page, of static bytes", "api.memory_to_static", "≥ 0.8"),
     ("bars imported, of trades ingested", "history.of_trades", "≥ 0.5"),
     ("1,000 sockets, 5 updates/s each: cores", "stream.crowd.cores", "-"),
     ("produced → client, p50 in ms", "stream.produced_to_client_ms.p50", "≤ 60"),
