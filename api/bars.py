@@ -18,7 +18,7 @@ from barwright.api.cover import Cover, closed_before
 from barwright.api.coverage import Summary, summary
 from barwright.api.coverages import Coverages
 from barwright.api.database import Database, Look, Q, Row, Snapshot, look
-from barwright.api.encode import EXACT, NULLS
+from barwright.api.encode import EXACT, NULL
 from barwright.api.errors import unknown_symbol
 from barwright.api.filling import close_of, filled
 from barwright.api.follower import Follower
@@ -145,14 +145,7 @@ class Bars:
         edges = [part.edge for part in used if not part.closed]
         return min(edges, default=closed_before(kind.interval, self.follower.look))
 
-    async def direct(self, query: BarsQuery) -> Found:
-        """One bar more than asked for, out of one snapshot; the query is bounded. ApiError 404, 503."""
-        assert query.hi is not None
-        assert query.limit is not None
-        kind = series(query.symbol, query.interval, query.style)
-        return await self._direct(kind, query.lo, query.hi, query.limit + 1, query.backwards, NULLS[query.format])
-
-    async def _direct(self, kind: Series, lo: int, hi: int, need: int, backwards: bool, null: str = "null") -> Found:
+    async def _direct(self, kind: Series, lo: int, hi: int, need: int, backwards: bool) -> Found:
         """At most `need` bars out of one snapshot."""
         span = first_window(kind.interval, lo, hi, need, backwards)
         left = after_window(span, (lo, hi), backwards)
@@ -161,13 +154,13 @@ class Bars:
             [news], coverage, rows = await snapshot.fetch_all(
                 (Q["look"], {"seen": Int8(self.follower.rev)}),
                 (Q["coverage"], {"symbol": kind.symbol}),
-                bars_query(kind.interval, kind.symbol, span, need, backwards, null),
+                bars_query(kind.interval, kind.symbol, span, need, backwards, NULL),
                 last=left is None,
             )
             if not coverage:
                 raise unknown_symbol(kind.symbol)
             if left is not None and len(rows) < need:
-                rows += await rest(snapshot, kind.interval, kind.symbol, left, need - len(rows), backwards, null)
+                rows += await rest(snapshot, kind.interval, kind.symbol, left, need - len(rows), backwards, NULL)
         seen = look(news)
         self.follower.hear(seen, asked)
         self._note_void(kind, (lo, hi), rows, backwards and len(rows) >= need, seen)
@@ -233,7 +226,7 @@ class Bars:
         known = summary(kind.symbol, coverage[0], seen)
 
         async def pick(lo: int, hi: int, need: int, backwards: bool) -> Picked:
-            rows = await rest(snapshot, kind.interval, kind.symbol, (lo, hi), need, backwards, "null")
+            rows = await rest(snapshot, kind.interval, kind.symbol, (lo, hi), need, backwards, NULL)
             return _picked(kind, lo, hi, Found(rows, seen, known), backwards)
 
         return pick

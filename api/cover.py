@@ -15,7 +15,7 @@ from psycopg.types.range import TimestamptzRange
 from barwright.api.blocks import Block, Series, SpoiledError, dump, extended, parse, split
 from barwright.api.calendars import PAGE
 from barwright.api.database import Database, Look, Q, Row, Snapshot, look
-from barwright.api.encode import NULLS
+from barwright.api.encode import NULL
 from barwright.api.errors import unknown_symbol
 from barwright.api.follower import Follower
 from barwright.api.intervals import LAST, Interval, moment
@@ -211,7 +211,7 @@ def key(epoch: str, series: Series, number: int, rev: int) -> str:
 
 
 def _query(series: Series, span: Window) -> Query:
-    return bars_query(series.interval, series.symbol, span, None, False, NULLS["json"])
+    return bars_query(series.interval, series.symbol, span, None, False, NULL)
 
 
 def _hull(spans: Iterable[Window]) -> Window:

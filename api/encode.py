@@ -13,7 +13,7 @@ _PRICES = ("open", "high", "low", "close")
 FIELDS = ("bucket", *_PRICES, "volume", "quote_volume", "vwap", "trades", "buy_volume", "imported")
 CSV_HEADER = (",".join((*FIELDS, "closed")) + "\r\n").encode()
 Numbers = Literal["number", "string", "float"]
-NULLS = {"json": "null", "columns": "null", "csv": "", "arrow": "", "parquet": ""}
+NULL: Final = "null"  # how what is not known is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,6 @@ class Style:
 
     numbers: Numbers = "number"
     time: Literal["iso", "s", "ms"] = "iso"
-    format: Literal["json", "csv"] = "json"
 
     @property
     def name(self) -> str:
@@ -31,26 +30,28 @@ class Style:
         return "" if self == PLAIN else f"{self.numbers},{self.time}"
 
 
-PLAIN, CSV = Style(), Style(format="csv")
+PLAIN = Style()
 EXACT: Final = Style("string", "s")  # what our own readers of bars decode
 
 # A query for each (level, backwards): identifiers come from our own table of levels, never from input.
 _ORDER = {False: psql.SQL("asc"), True: psql.SQL("desc")}
 _VIEWS = {name: psql.Identifier(f"ohlcv_{name}") for name in LEVELS}
+COLUMNS: Final = psql.SQL(Q["columns"])
 _ONE = {"symbol": psql.SQL(""), "which": psql.SQL("symbol = %(symbol)s")}
 _MANY = {"symbol": psql.SQL("symbol,"), "which": psql.SQL("symbol = any(%(symbols)s)")}
 BARS_SQL = {
-    (name, backwards): psql.SQL(Q["bars"]).format(view=view, order=order)
+    (name, backwards): psql.SQL(Q["bars"]).format(columns=COLUMNS, view=view, order=order)
     for name, view in _VIEWS.items()
     for backwards, order in _ORDER.items()
 }
 DERIVED_SQL = {
-    (name, backwards): psql.SQL(Q["derived"]).format(view=view, order=order, **_ONE)
+    (name, backwards): psql.SQL(Q["derived"]).format(columns=COLUMNS, view=view, order=order, **_ONE)
     for name, view in _VIEWS.items()
     for backwards, order in _ORDER.items()
 }
 DERIVED_MANY_SQL = {
-    name: psql.SQL(Q["derived"]).format(view=view, order=_ORDER[False], **_MANY) for name, view in _VIEWS.items()
+    name: psql.SQL(Q["derived"]).format(columns=COLUMNS, view=view, order=_ORDER[False], **_MANY)
+    for name, view in _VIEWS.items()
 }
 DAYS_SQL = {backwards: psql.SQL(Q["days"]).format(order=order) for backwards, order in _ORDER.items()}
 
@@ -62,8 +63,6 @@ _QUOTED = [2 + n for n, name in enumerate(FIELDS[1:]) if name not in ("trades", 
 def _template(style: Style) -> str:
     """A row of query `bars` as a bar, but for its end."""
     time = _TIMES[style.time]
-    if style.format == "csv":
-        return ",".join([time, *["%s"] * (len(FIELDS) - 1)])
     fields = (f',"{name}":%s' for name in FIELDS[1:])
     return "".join(['{"bucket":', f'"{time}"' if style.time == "iso" else time, *fields])
 
@@ -71,15 +70,14 @@ def _template(style: Style) -> str:
 def rows(found: Sequence[Row], closed_before: int, style: Style = PLAIN) -> list[bytes]:
     """The bytes of each bar; those that begin before `closed_before` are closed."""
     line = _template(style)
-    ends = (",true\r\n", ",false\r\n") if style.format == "csv" else (',"closed":true}', ',"closed":false}')
-    closed, open_ = (line + end for end in ends)
+    closed, open_ = line + ',"closed":true}', line + ',"closed":false}'
     bars = zip(found, _styled(found, style), strict=True)
     return [((closed if row[0] < closed_before else open_) % bar).encode() for row, bar in bars]
 
 
 def _styled(found: Sequence[Row], style: Style) -> Iterable[Row]:
     """The rows with their time in milliseconds and their numbers quoted, where that is the style."""
-    quotes = style.numbers == "string" and style.format == "json"
+    quotes = style.numbers == "string"
     if style.time != "ms" and not quotes:
         return found
     return (_changed(row, style.time == "ms", quotes) for row in found)
@@ -91,6 +89,6 @@ def _changed(row: Row, milliseconds: bool, quotes: bool) -> Row:
         values[0] *= 1000
     if quotes:
         for n in _QUOTED:
-            if values[n] != "null":
+            if values[n] != NULL:
                 values[n] = f'"{values[n]}"'
     return tuple(values)

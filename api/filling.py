@@ -1,15 +1,15 @@
 """Buckets without a bar, filled: with the close before them, or with nulls."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
 
 from barwright.api.blocks import Block, of_lines, series
 from barwright.api.database import Row
+from barwright.api.encode import NULL
 from barwright.api.encode import rows as encoded
-from barwright.api.intervals import Interval, moment
-from barwright.api.params import BarsQuery, Fill
+from barwright.api.intervals import moment
+from barwright.api.params import BarsQuery
 from barwright.api.pieces import Picked
 
 
@@ -20,29 +20,12 @@ class _Close(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Close).decode
 
 
-def filler(bucket: int, close: str | None, null: str = "null") -> Row:
+def filler(bucket: int, close: str | None) -> Row:
     """A row as query `bars` gives it, for a bucket without a bar: flat at a close, or of nulls where there is none."""
     text = moment(bucket).isoformat().replace("+00:00", "Z")
     if close is None:
-        return (bucket, text, *[null] * 9, "false")
-    return (bucket, text, *[close] * 4, "0", "0", null, "0", "0", "false")
-
-
-def fill_rows(
-    interval: Interval, found: Sequence[Row], lo: int, hi: int, fill: Fill, close: str | None, null: str = "null"
-) -> list[Row]:
-    """Ascending rows of query `bars` with a row for every bucket that starts in [lo, hi). `close` is the one before
-    `lo`; with fill=previous there is none before the symbol's first bar, and nothing to fill up to it."""
-    bars = {row[0]: row for row in found}
-    filled: list[Row] = []
-    for bucket in interval.starts(lo, hi):
-        row = bars.get(bucket)
-        if row is not None:
-            close = row[5]
-            filled.append(row)
-        elif fill == "null" or close is not None:
-            filled.append(filler(bucket, None if fill == "null" else close, null))
-    return filled
+        return (bucket, text, *[NULL] * 9, "false")
+    return (bucket, text, *[close] * 4, "0", "0", NULL, "0", "0", "false")
 
 
 def close_of(picked: Picked) -> str | None:

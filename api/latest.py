@@ -7,16 +7,17 @@ from psycopg import sql as psql
 from psycopg.types.numeric import Int8
 
 from barwright.api.bars import Answer, etag_of
-from barwright.api.cover import OPEN_FOR, closed_before
+from barwright.api.cover import AHEAD, OPEN_FOR, closed_before
 from barwright.api.database import Database, Q, Row, Snapshot, look
-from barwright.api.encode import NULLS, PLAIN, Style, rows
+from barwright.api.encode import COLUMNS, NULL, PLAIN, Style, rows
 from barwright.api.errors import unknown_symbol
 from barwright.api.follower import Follower
 from barwright.api.intervals import DAY, LAST, LEVELS, Interval, moment
 from barwright.api.span import Query, bars_query, derived_many_query
 
-LATEST_SQL = {name: psql.SQL(Q["latest"]).format(view=psql.Identifier(f"ohlcv_{name}")) for name in LEVELS}
-AHEAD = 3600  # seconds in which a derived interval's bars are looked for after now
+LATEST_SQL = {
+    name: psql.SQL(Q["latest"]).format(columns=COLUMNS, view=psql.Identifier(f"ohlcv_{name}")) for name in LEVELS
+}
 RECENT = 60  # buckets in which the newest bar is looked for first
 
 
@@ -58,7 +59,7 @@ def _recent(symbols: list[str], interval: Interval, now: int) -> Query:
     since = interval.after(now, -RECENT)
     if interval.derived:
         return derived_many_query(interval, symbols, (since, interval.after(now + AHEAD)))
-    return LATEST_SQL[interval.name], {"symbols": symbols, "lo": moment(since)}
+    return LATEST_SQL[interval.name], {"symbols": symbols, "lo": moment(since), "null": NULL}
 
 
 async def _quiet(snapshot: Snapshot, symbols: list[str], interval: Interval) -> dict[str, Row]:
@@ -70,7 +71,7 @@ async def _quiet(snapshot: Snapshot, symbols: list[str], interval: Interval) -> 
     days = await snapshot.fetch(Q["newest_days"], args)
     found = await snapshot.fetch_all(*(
         bars_query(interval, symbol, (interval.floor(day - overhang), interval.ceil(min(day + DAY, LAST))), 1, True,
-                   NULLS["json"])
+                   NULL)
         for symbol, day in days
     ))  # fmt: skip
     return {symbol: result[0] for (symbol, _), result in zip(days, found, strict=True) if result}

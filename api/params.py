@@ -167,7 +167,7 @@ def style(given: dict[str, str], format: Format) -> Style:
     """How numbers and times are to be written."""
     allowed: tuple[Numbers, ...] = ("number", "float") if format in FLOATS else ("number", "string")
     numbers, time = _choice(given, "numbers", allowed), _choice(given, "time", TIMES)
-    return Style("number", time, "csv") if format == "csv" else Style(numbers, time)
+    return Style(numbers, time)
 
 
 def _rev(given: dict[str, str]) -> str | None:

@@ -14,6 +14,7 @@ from barwright import sql
 from barwright.api.cover import AHEAD, closed_before
 from barwright.api.database import Look, Row, Snapshot, look
 from barwright.api.database import Q as READING
+from barwright.api.encode import COLUMNS, NULL
 from barwright.api.errors import ApiError, unavailable, unknown_symbol
 from barwright.api.intervals import LEVELS, Interval, moment
 from barwright.api.span import Query, derived_many_query, rest
@@ -29,7 +30,9 @@ PATIENCE = 10.0  # seconds somebody who comes waits for a first state
 MOST = 2000  # buckets that a query of a derived interval names
 MOST_BARS = 10_000  # open bars of a series
 RETRY = 0.25  # seconds until the database is asked again after it was away
-TAILS_SQL = {name: psql.SQL(Q["tails"]).format(view=psql.Identifier(f"ohlcv_{name}")) for name in LEVELS}
+TAILS_SQL = {
+    name: psql.SQL(Q["tails"]).format(columns=COLUMNS, view=psql.Identifier(f"ohlcv_{name}")) for name in LEVELS
+}
 log = structlog.get_logger()
 
 
@@ -164,7 +167,7 @@ class Lane:
     def _query(self, symbols: list[str], lo: int) -> Query | None:
         """The bars from a time on; None where a query that names every bucket would be too long."""
         if not self.interval.derived:
-            return TAILS_SQL[self.interval.name], {"symbols": symbols, "lo": moment(lo)}
+            return TAILS_SQL[self.interval.name], {"symbols": symbols, "lo": moment(lo), "null": NULL}
         end = self._end()
         return derived_many_query(self.interval, symbols, (lo, end)) if end <= self.interval.after(lo, MOST) else None
 

@@ -86,8 +86,7 @@ select
     coalesce(bool_or(symbol = any(%(symbols)s) and revision.span && %(span)s), false)
 from revision where revision.rev > %(rev)s;
 
--- bars: a span of one symbol's bars, every digit as text, from one end ({order}); {view} is the level's
-select
+-- columns: no query, but what others select of a bar ({columns}): its bucket in seconds and as text, every number as text
     extract(epoch from bucket)::bigint,
     to_char(bucket, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
     trim_scale(open)::text,
@@ -100,15 +99,18 @@ select
     coalesce(trades::text, %(null)s),
     coalesce(trim_scale(buy_volume)::text, %(null)s),
     case when imported then 'true' else 'false' end
+
+-- bars: a span of one symbol's bars, every digit as text, from one end ({order}); {view} is the level's
+select {columns}
 from {view}
 where symbol = %(symbol)s and bucket >= %(lo)s and bucket < %(hi)s
 order by bucket {order}
 limit %(limit)s::bigint;
 
--- derived: bars of any calendar, from one end ({order}), as query `bars` gives them, of one symbol or of several ({which});
--- there each begins with its symbol ({symbol}); {view} is the level's. Each of its bars belongs to the span between two `edges` that holds its
--- start, and so to that span's bucket in `labels`; '-infinity' is none (arrays with nulls are read from their beginning
--- each time). Sums that not every part tells are null.
+-- derived: bars of any calendar, from one end ({order}), as query `bars` gives them, of one symbol or of several
+-- ({which}); there each begins with its symbol ({symbol}); {view} is the level's. Each of its bars belongs to the span
+-- between two `edges` that holds its start, and so to that span's bucket in `labels`; '-infinity' is none (arrays with
+-- nulls are read from their beginning each time). Sums that not every part tells are null.
 with part as (
     select labels[width_bucket(bucket, edges)] as label, source.*
     from {view} as source, (select %(edges)s::timestamptz[] as edges, %(labels)s::timestamptz[] as labels) as calendar
@@ -132,19 +134,8 @@ with part as (
 )
 select
     {symbol}
-    extract(epoch from bucket)::bigint,
-    to_char(bucket, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-    trim_scale(open)::text,
-    trim_scale(high)::text,
-    trim_scale(low)::text,
-    trim_scale(close)::text,
-    trim_scale(volume)::text,
-    coalesce(trim_scale(quote_volume)::text, %(null)s),
-    coalesce(trim_scale(vwap(quote_volume, volume))::text, %(null)s),
-    coalesce(trades::text, %(null)s),
-    coalesce(trim_scale(buy_volume)::text, %(null)s),
-    case when imported then 'true' else 'false' end
-from bar
+    {columns}
+from (select *, vwap(quote_volume, volume) as vwap from bar) as bar
 order by {symbol} bucket {order}
 limit %(limit)s::bigint;
 
@@ -177,18 +168,7 @@ limit %(limit)s::bigint;
 -- latest: the newest bar of each of several symbols since a time; {view} is the level's
 select distinct on (symbol)
     symbol,
-    extract(epoch from bucket)::bigint,
-    to_char(bucket, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-    trim_scale(open)::text,
-    trim_scale(high)::text,
-    trim_scale(low)::text,
-    trim_scale(close)::text,
-    trim_scale(volume)::text,
-    coalesce(trim_scale(quote_volume)::text, 'null'),
-    coalesce(trim_scale(vwap)::text, 'null'),
-    coalesce(trades::text, 'null'),
-    coalesce(trim_scale(buy_volume)::text, 'null'),
-    case when imported then 'true' else 'false' end
+    {columns}
 from {view}
 where symbol = any(%(symbols)s) and bucket >= %(lo)s
 order by symbol, bucket desc;

@@ -1,18 +1,7 @@
 -- tails: the bars of some symbols from a time on, ascending: what is open, and what has just closed; {view} is the level's
 select
     symbol,
-    extract(epoch from bucket)::bigint,
-    to_char(bucket, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-    trim_scale(open)::text,
-    trim_scale(high)::text,
-    trim_scale(low)::text,
-    trim_scale(close)::text,
-    trim_scale(volume)::text,
-    coalesce(trim_scale(quote_volume)::text, 'null'),
-    coalesce(trim_scale(vwap)::text, 'null'),
-    coalesce(trades::text, 'null'),
-    coalesce(trim_scale(buy_volume)::text, 'null'),
-    case when imported then 'true' else 'false' end
+    {columns}
 from {view}
 where symbol = any(%(symbols)s) and bucket >= %(lo)s
 order by symbol, bucket;
