@@ -24,7 +24,8 @@ def inspect(connection: Connection) -> Server:
     preloaded = "timescaledb" in connection.scalar(text("select current_setting('shared_preload_libraries', true)"))
     installed = connection.scalar(text("select 1 from pg_extension where extname = 'timescaledb'"))
     if preloaded and not installed:
-        connection.execute(text("create extension if not exists timescaledb"))
+        # In public whatever the search path says: it is the server's, and outlives schema barwright.
+        connection.execute(text("create extension if not exists timescaledb schema public"))
     return Server(
         postgres=int(connection.scalar(text("select current_setting('server_version_num')"))),
         timescaledb=connection.scalar(text("select extversion from pg_extension where extname = 'timescaledb'")),
