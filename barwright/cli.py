@@ -32,6 +32,8 @@ class Commands(LazyGroup):
         "backfill": ("barwright.commands.backfill", "Ask for a symbol's history, and show how far it is."),
         "audit": ("barwright.commands.audit", "Show what the auditor found, or look at every bar now."),
         "key": ("barwright.commands.key", "Make keys of the API, list them, revoke them; make login links."),
+        "backup": ("barwright.commands.backup", "Back the database up while everything runs."),
+        "restore": ("barwright.commands.restore", "Fill an empty database from a backup."),
         "diagram": ("barwright.machines.diagram", "Draw the state machines, as DOT or SVG."),
     }
 

@@ -25,9 +25,15 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 @contextmanager
 def connected(settings: Settings, role: str) -> Iterator[Connection]:
     """A connection in autocommit; BarwrightError when the database is away or not migrated."""
+    with answered(), sql.connect(settings.database_url, role, autocommit=True) as connection:
+        yield connection
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """BarwrightError when the database is away or not migrated."""
     try:
-        with sql.connect(settings.database_url, role, autocommit=True) as connection:
-            yield connection
+        yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn) as error:
         raise BarwrightError("The database is not migrated.", "Run `barwright migrate`.") from error
     except psycopg.Error as error:
