@@ -3,26 +3,26 @@
 from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from pydantic import AliasChoices
 from rich.table import Table
 
+from barwright import environment
 from barwright.settings import Settings
 
 
 def variable(name: str) -> str:
     """The environment variable of a setting; a name that already is one is returned as it is."""
     field = Settings.model_fields.get(name)
-    if field is None:
-        return name
-    alias = field.validation_alias
-    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"BARWRIGHT_{name.upper()}"
+    return name if field is None else environment.variable(name, field)
 
 
 def table(settings: Settings) -> Table:
-    """Every setting: variable, default, meaning, and its value where the environment sets it."""
-    rows = Table("variable", "default", "meaning", "now", title="Barwright's settings", title_justify="left")
+    """Every setting: variable, default, meaning, and its value where the environment sets it, and its file."""
+    title = "Barwright's settings (NAME_FILE: a file that holds the value of NAME)"
+    rows = Table("variable", "default", "meaning", "now", title=title, title_justify="left")
     for name, field in Settings.model_fields.items():
         now = _shown(name, getattr(settings, name)) if name in settings.model_fields_set else ""
+        if file := environment.file_of(variable(name)):
+            now = f"{now} (in {file})"
         rows.add_row(variable(name), _shown(name, field.default), field.description, now)
     return rows
 

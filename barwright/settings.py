@@ -1,10 +1,15 @@
-"""Every setting, read once from the environment and passed down. `barwright config` prints this page."""
+"""Every setting, read once from the environment and passed down. `barwright config` prints this page.
+
+Each variable NAME may be given as NAME_FILE: the file that holds its value.
+"""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from barwright.environment import Environment
 
 
 def _shared(name: str) -> AliasChoices:
@@ -16,6 +21,13 @@ class Settings(BaseSettings):
     """Barwright's configuration. A setting is read from BARWRIGHT_<NAME> unless it says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix="BARWRIGHT_", extra="ignore", populate_by_name=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given in code, then the environment with its files."""
+        return init_settings, Environment(settings_cls)
 
     database_url: str = Field(
         "",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from barwright import instance, sources, sql
+from barwright import environment, instance, sources, sql
 from barwright.embedded import packages
 from barwright.embedded.kafka import Kafka
 from barwright.embedded.ports import LOOPBACK, free_port
@@ -161,18 +161,18 @@ class Stack:
                 connection.execute(sql.queries("run")["register_unknown"], {**names, **given})
 
     def _start_roles(self, running: Instance) -> None:
-        environment = {**self._environment(), **running.exports()}
+        environment = self._environment(**running.exports())
         elsewhere = {SIMULATOR} if "simulator_url" in self.named else set()
         self.roles = [Role(name, self.home, environment) for name in NAMES if name not in elsewhere]
         for role in self.roles:
             role.child.stop_orphans()
             role.start()
 
-    def _environment(self) -> dict[str, str]:
-        """The children's environment: ours, the servers, and paths that hold in another working directory."""
+    def _environment(self, **more: str) -> dict[str, str]:
+        """The children's environment: ours, the servers, paths that hold in another working directory, and more."""
         servers = {name.upper(): getattr(self.settings, name) for name in _SETTING_OF.values()}
         given = {name: value for name, value in servers.items() if value}
-        return {**os.environ, **given, "BARWRIGHT_HOME": str(self.home)}
+        return environment.with_values({**given, "BARWRIGHT_HOME": str(self.home), **more})
 
 
 def _markets(symbols: list[str]) -> list[tuple[str, str]]:

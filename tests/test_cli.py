@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from barwright import cli, instance
+from barwright import cli, environment, instance
 from barwright.errors import BarwrightError
 from barwright.instance import Instance
 from barwright.settings import Settings
@@ -66,6 +66,48 @@ def test_a_wrong_setting_is_named_with_its_value() -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("barwright: BARWRIGHT_PORT=many: ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_setting_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "DATABASE_URL": "postgresql://me:secret@db/bars",
+        "CRYPTOCOMPARE_API_KEY": "hidden",
+        "BARWRIGHT_PORT": "81",
+    }
+    for name, value in given.items():
+        (tmp_path / name).write_text(f"{value}\n")
+        monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+    settings = cli.settings()
+    assert (settings.database_url, settings.port) == (given["DATABASE_URL"], 81)
+    assert settings.cryptocompare_api_key.get_secret_value() == "hidden"
+    assert "database_url" in instance.named(settings)
+    shown = CliRunner(env={"COLUMNS": "400"}).invoke(cli.cli, ["config"]).output
+    assert f"81 (in {tmp_path / 'BARWRIGHT_PORT'})" in shown
+    assert "secret" not in shown
+    assert "hidden" not in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"REDIS_URL": "redis://a", "REDIS_URL_FILE": "/x"}, "REDIS_URL and REDIS_URL_FILE are both set."),
+        ({"BARWRIGHT_PORT_FILE": "/no/such"}, "BARWRIGHT_PORT_FILE=/no/such: No such file or directory."),
+        ({"BARWRIGHT_PORT_FILE": sys.executable}, f"BARWRIGHT_PORT_FILE={sys.executable}: it is no text."),
+    ],
+)
+def test_a_file_that_gives_no_setting_is_named(given: dict[str, str], said: str) -> None:
+    done = barwright("config", **given)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"barwright: {said}\n")
+
+
+def test_a_file_gives_way_to_what_a_child_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BARWRIGHT_PORT_FILE", "/port")
+    monkeypatch.setenv("BARWRIGHT_KEYS_FILE", "/keys")
+    given = environment.with_values({"BARWRIGHT_PORT": "82"})
+    assert given["BARWRIGHT_PORT"] == "82"
+    assert "BARWRIGHT_PORT_FILE" not in given
+    assert given["BARWRIGHT_KEYS_FILE"] == "/keys"
 
 
 def test_a_database_that_is_away_is_no_traceback() -> None:
