@@ -15,7 +15,6 @@ from barwright.api.documentation import DESCRIPTION
 from barwright.api.errors import ApiError
 from barwright.api.health import health_routes
 from barwright.api.history import history_routes
-from barwright.api.metrics import metrics_routes
 from barwright.api.pages import Docs, files, pages_routes
 from barwright.api.problems import components
 from barwright.api.reading import bars_routes
@@ -39,7 +38,6 @@ def create_app(settings: Settings) -> Litestar:
             *symbols_routes(services),
             *history_routes(services),
             *health_routes(services),
-            *metrics_routes(services),
             *login_routes(services.writer),
             *pages_routes(pages),
             udf_routes(services),

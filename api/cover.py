@@ -19,6 +19,7 @@ from barwright.api.encode import NULL
 from barwright.api.errors import unknown_symbol
 from barwright.api.follower import Follower
 from barwright.api.intervals import LAST, Interval, moment
+from barwright.api.metrics import HITS, MISSES
 from barwright.api.shared import Shared
 from barwright.api.span import Query, Window, bars_query
 from barwright.api.store import Store
@@ -68,6 +69,8 @@ class Cover:
             tail, complete = self._tail(series, edge, hi, since)
             have += tail
             wanted += [] if complete else [TAIL]
+        HITS["memory"].inc(len(have))
+        MISSES["memory"].inc(len(wanted))
         for flight in self._flights(series, wanted, edge):
             have += await asyncio.shield(flight)
         return have
@@ -158,6 +161,8 @@ class Cover:
                     found[number] = parse(keys[number], series, pages[number], value)
                 except SpoiledError:
                     continue
+        HITS["redis"].inc(len(found))
+        MISSES["redis"].inc(len(keys) - len(found))
         return found
 
     def _share(self, made: Iterable[Block], keys: dict[int, str], missing: Iterable[Window]) -> None:

@@ -4,20 +4,25 @@ from typing import Any
 
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 
 from barwright import __version__
 from barwright.api.database import Q
 from barwright.api.errors import ApiError
-from barwright.api.operations import LiveOperation, ReadyOperation, StatusOperation
+from barwright.api.metrics import Serving
+from barwright.api.operations import LiveOperation, MetricsOperation, ReadyOperation, StatusOperation
 from barwright.api.params import single
 from barwright.api.services import Services
 from barwright.api.writer import Q as HISTORY
+from barwright.metrics import overview
+from barwright.metrics.families import Fixed, Page
 
 ACTOR = ("role", "instance", "machine", "subject", "state", "error", "at")
 
 
 def health_routes(services: Services) -> list[HTTPRouteHandler]:
-    """`/health/live`, `/health/ready` and `/v1/status`."""
+    """`/health/live`, `/health/ready`, `/metrics` and `/v1/status`."""
 
     @get("/health/live", operation_class=LiveOperation)
     async def live() -> dict[str, str]:
@@ -40,6 +45,18 @@ def health_routes(services: Services) -> list[HTTPRouteHandler]:
         status = "ready" if checks["redis"] == "up" else "degraded"
         return Response({"status": status, "engine": engine, "checks": checks})
 
+    @get("/metrics", operation_class=MetricsOperation)
+    async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Metrics for Prometheus: of this process, and of the whole database. Each role has its own too, at
+        BARWRIGHT_METRICS."""
+        single(request.scope["query_string"], ())
+        async with services.database.snapshot() as snapshot:
+            found = await snapshot.fetch_all(*((overview.Q[name], {}) for name in ("overview", "positions")), last=True)
+        figures = overview.metrics(found[0], found[1], services.settings.dynamic_pattern)
+        encoder, kind = choose_encoder(request.headers.get("accept", ""))
+        body = encoder(Page(REGISTRY, services.health, Serving(services), Fixed(figures)))
+        return Response(body, headers={"content-type": kind})
+
     @get("/v1/status", operation_class=StatusOperation)
     async def status(request: Request[Any, Any, Any]) -> dict[str, Any]:
         """The engine, the state of the database, how far each level is sealed and rolled up, what is missing and asked
@@ -61,4 +78,4 @@ def health_routes(services: Services) -> list[HTTPRouteHandler]:
             "actors": [dict(zip(ACTOR, row, strict=True)) for row in actors],
         }  # fmt: skip
 
-    return [live, ready, status]
+    return [live, ready, metrics, status]

@@ -1,48 +1,63 @@
-"""What Prometheus reads: the states of all roles' machines, what is missing and asked for, and this process itself."""
+"""What the API counts, and what is looked up when Prometheus asks."""
 
-from collections import Counter
-from typing import Any
+from __future__ import annotations
 
-from litestar import Request, Response, get
-from litestar.handlers import HTTPRouteHandler
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, generate_latest
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
-from barwright.api.operations import MetricsOperation
-from barwright.api.params import single
-from barwright.api.services import Services
-from barwright.api.writer import Q as HISTORY
+from prometheus_client import Counter, Gauge, Histogram, Metric
+
+from barwright.metrics.families import Family
+
+if TYPE_CHECKING:
+    from barwright.api.services import Services
+
+EVENTS: Final = ("bars", "bar", "revision", "removed", "live", "reset")
+
+REQUESTS: Final = Histogram(
+    "barwright_http_request_duration_seconds", "Requests to their last byte; streams to their first.",
+    ("route", "status", "format"),
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0),
+)  # fmt: skip
+_CACHE: Final = Counter(
+    "barwright_cache_requests",
+    "Look-ups: ready answers, blocks of bars in memory, pages in Redis.",
+    ("layer", "result"),
+)
+HITS: Final = {layer: _CACHE.labels(layer, "hit") for layer in ("answer", "memory", "redis")}
+MISSES: Final = {layer: _CACHE.labels(layer, "miss") for layer in ("answer", "memory", "redis")}
+_STREAMS: Final = Gauge("barwright_streams", "Open streams.", ("protocol",))
+STREAMS: Final = {protocol: _STREAMS.labels(protocol) for protocol in ("sse", "websocket")}
+SUBSCRIPTIONS: Final = Gauge("barwright_subscriptions", "Subscriptions of open streams.")
+_SENT: Final = Counter("barwright_stream_events", "Messages sent to streams.", ("type",))
+SENT: Final = {kind: _SENT.labels(kind) for kind in EVENTS}
+SLOW: Final = Counter("barwright_stream_slow_clients", "Streams ended since their client did not read.")
+LIMITED: Final = Counter("barwright_rate_limited", "Requests refused since a limit was reached.")
+
+CONNECTIONS: Final = Family("database_connections", "Connections of the pools.", ("pool", "state"))
+WAITING: Final = Family("database_requests_waiting", "Requests that wait for a connection.", ("pool",))
+BARS: Final = Family("cache_bars", "Bars' worth of blocks in memory.")
+AGE: Final = Family("snapshot_age_seconds", "Time since the database was looked at; above 1 no cache is trusted.")
 
 
-def metrics_routes(services: Services) -> list[HTTPRouteHandler]:
-    """`/metrics`."""
+class Serving:
+    """The pools and caches of one process, looked up."""
 
-    @get("/metrics", operation_class=MetricsOperation)
-    async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
-        """Metrics in Prometheus's text format. States are counted, not listed by symbol: /v1/status does that."""
-        single(request.scope["query_string"], ())
-        async with services.database.snapshot() as snapshot:
-            [counts], [audit], actors = await snapshot.fetch_all(
-                *((HISTORY[name], {}) for name in ("counts", "audited", "actors")), last=True
-            )
-        found = _gauges(counts, audit, actors)
-        return Response(generate_latest(found) + generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    families = (CONNECTIONS, WAITING, BARS, AGE)
 
-    return [metrics]
+    def __init__(self, services: Services) -> None:
+        self.services = services
 
-
-def _gauges(counts: tuple[Any, ...], audit: tuple[Any, ...], actors: list[tuple[Any, ...]]) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    gaps, _, by_status = counts
-    Gauge("barwright_gaps", "Spans that are missing or await repair.", registry=registry).set(gaps)
-    tasks = Gauge("barwright_backfill_tasks", "Open backfill tasks.", ("status",), registry=registry)
-    for status, count in (by_status or {}).items():
-        tasks.labels(status).set(count)
-    buckets, findings, _ = audit
-    Gauge("barwright_audited_bars", "Closed bars that the auditor looked at.", registry=registry).set(buckets)
-    Gauge("barwright_audit_findings", "Wrong bars found by the auditor.", registry=registry).set(findings)
-    states = Gauge(
-        "barwright_machines", "State machines in each state.", ("role", "machine", "state"), registry=registry
-    )
-    for key, count in Counter((role, machine, state) for role, _, machine, _, state, _, _ in actors).items():
-        states.labels(*key).set(count)
-    return registry
+    def collect(self) -> Iterable[Metric]:
+        """See Collector."""
+        services = self.services
+        pools = {"read": services.database.pool.get_stats(), "write": services.writer.pool.get_stats()}
+        connections: dict[tuple[str, ...], float] = {}
+        for name, stats in pools.items():
+            idle = stats.get("pool_available", 0)
+            connections |= {(name, "idle"): idle, (name, "used"): max(0, stats.get("pool_size", 0) - idle)}
+        yield CONNECTIONS.of(connections)
+        yield WAITING.of({(name,): stats.get("requests_waiting", 0) for name, stats in pools.items()})
+        yield BARS.of({(): services.store.size})
+        yield AGE.of({(): time.monotonic() - services.follower.looked_at})

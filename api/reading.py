@@ -11,6 +11,7 @@ from barwright.api.access.compress import asked
 from barwright.api.answers import Answers, Ready, not_modified, packed, prepare, unchanged
 from barwright.api.keeping import Keeping
 from barwright.api.latest import latest
+from barwright.api.metrics import HITS, MISSES
 from barwright.api.operations import BarsOperation, LatestOperation
 from barwright.api.params import BarsQuery, bars_query, latest_query, negotiated
 from barwright.api.services import Services
@@ -32,6 +33,7 @@ def bars_routes(services: Services) -> list[HTTPRouteHandler]:
         ready = answers.get(name) if services.follower.fresh else None
         if ready is not None:
             limits.charge(scope, ready.cost)
+            HITS["answer"].inc()
             return await sent(headers, ready)
         query = bars_query(scope["query_string"], accepted)
         if query.format in FORMATS:
@@ -39,6 +41,7 @@ def bars_routes(services: Services) -> list[HTTPRouteHandler]:
         limits.charge(scope, query.cost)
         if query.wait:
             return await _waited(request, headers, query)
+        MISSES["answer"].inc()
         answer = await services.bars.read(query)
         return await sent(headers, answers.put(name, answer, query.cost, await keeping.caching(query, answer)))
 

@@ -13,10 +13,13 @@ from litestar import Litestar
 from barwright import reporting
 from barwright.api.access.shell import Shell
 from barwright.api.app import create_app
+from barwright.api.measured import Measured
+from barwright.api.metrics import Serving
 from barwright.api.services import Services
 from barwright.api.stream.protocol import MOST_BYTES, Protocol
 from barwright.api.wire import Bounded
 from barwright.errors import BarwrightError
+from barwright.metrics.listener import listening
 from barwright.settings import Settings
 
 GRACE = 5  # seconds that open requests have to end after SIGTERM
@@ -25,8 +28,11 @@ log = structlog.get_logger()
 
 def run(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT, then let open requests end. BarwrightError when the port is taken."""
-    with reporting.reporter(settings, "serve"):
-        serve(create_app(settings), settings)
+    app = create_app(settings)
+    services: Services = app.state.services
+    health = services.health
+    with reporting.reporter(settings, "serve", health), listening(settings, health, Serving(services)):
+        serve(app, settings)
 
 
 class Server(uvicorn.Server):
@@ -52,7 +58,7 @@ def serve(app: Litestar, settings: Settings) -> None:
     listener = _listen(settings)
     services: Services = app.state.services
     services.address = address = _address(listener)
-    shell = Shell(app, settings, services.access, services.limiter)
+    shell = Measured(Shell(app, settings, services.access, services.limiter), (route.path for route in app.routes))
     server = Server(
         uvicorn.Config(
             shell, loop="uvloop", http=Bounded, ws=Protocol, lifespan="on", log_config=None,

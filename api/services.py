@@ -21,7 +21,10 @@ from barwright.api.stream.hub import Hub
 from barwright.api.waiting import Waiting
 from barwright.api.warming import warm
 from barwright.api.writer import Writer
+from barwright.metrics.health import Health
 from barwright.settings import Settings
+
+TURN = 0.5  # seconds
 
 
 class Services:
@@ -29,6 +32,8 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._events: asyncio.AbstractEventLoop | None = None
+        self.health = Health(settings, "serve")
         self.address = ""  # where we are reached, once we listen
         self.database = Database(settings)
         self.writer = Writer(settings)
@@ -44,6 +49,20 @@ class Services:
         self.waiting = Waiting(self.bars, self.coverages, self.writer)
         self.hub = Hub(settings, self.database, self.follower, self.bars)
         self.follower.looked = self.hub.looked
+        self._loop = self.health.loop("serve")
+        self.health.check("redis", self._redis, needed=False)
+
+    def _redis(self) -> bool:
+        """Whether Redis answers; from another thread."""
+        if self._events is None:
+            return False
+        return asyncio.run_coroutine_threadsafe(self.shared.ping(), self._events).result(2)
+
+    async def _turn(self) -> None:
+        """Show that the event loop turns."""
+        while True:
+            self._loop.turn()
+            await asyncio.sleep(TURN)
 
     def _epoch(self) -> str | None:
         return self.follower.look.epoch if self.follower.look else None
@@ -56,10 +75,12 @@ class Services:
     @asynccontextmanager
     async def lifespan(self, _: Litestar) -> AsyncIterator[None]:
         """Connect, follow, and let go of everything at the end; starts also while the database is away."""
+        self._events = asyncio.get_running_loop()
         await self.database.open()
         await self.writer.open()
         tasks = [asyncio.create_task(self.follower.run(), name="follower"), asyncio.create_task(self.limiter.run()),
                  asyncio.create_task(self.hub.run(), name="hub")]  # fmt: skip
+        tasks.append(asyncio.create_task(self._turn(), name="turning"))
         tasks.append(asyncio.create_task(self.access.run(), name="keys"))
         tasks.append(asyncio.create_task(warm(self.bars), name="warm-up"))
         if self.access.on and self.address:
@@ -67,6 +88,8 @@ class Services:
         try:
             yield
         finally:
+            self._events = None
+            self._loop.rest()
             await _end(tasks)
             await self.hub.close()
             await self.waiting.close()

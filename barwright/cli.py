@@ -34,6 +34,8 @@ class Commands(LazyGroup):
         "key": ("barwright.commands.key", "Make keys of the API, list them, revoke them; make login links."),
         "backup": ("barwright.commands.backup", "Back the database up while everything runs."),
         "restore": ("barwright.commands.restore", "Fill an empty database from a backup."),
+        "health": ("barwright.commands.health", "Ask a role whether it lives and can work."),
+        "metrics": ("barwright.commands.metrics", "List every metric."),
         "diagram": ("barwright.machines.diagram", "Draw the state machines, as DOT or SVG."),
     }
 

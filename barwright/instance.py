@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from barwright.errors import BarwrightError
@@ -20,7 +20,7 @@ _SERVERS = ("database_url", "kafka_bootstrap_servers", "redis_url", "simulator_u
 @dataclass(frozen=True)
 class Instance:
     """A running instance: its process and where its servers are. An empty database_url means libpq's PG* variables,
-    an empty simulator_url that it was started before there was one."""
+    an empty simulator_url that it was started before there was one. `metrics`: each role's listener, host:port."""
 
     pid: int
     engine: str
@@ -29,6 +29,7 @@ class Instance:
     redis_url: str
     port: int
     simulator_url: str = ""
+    metrics: dict[str, str] = field(default_factory=dict)
 
     def exports(self) -> dict[str, str]:
         """The environment that attaches a program to it."""

@@ -11,9 +11,11 @@ import psycopg
 
 from barwright import sql
 from barwright.machines.board import Reporter, Row, columns
+from barwright.metrics.health import Health
 from barwright.settings import Settings
 
 Q = sql.queries("machines")
+ENGINE = sql.queries("metrics")["engine"]
 
 
 class Told:
@@ -22,12 +24,15 @@ class Told:
     def __init__(self, settings: Settings, role: str) -> None:
         self.settings, self.role = settings, role
         self.instance = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
+        self.engine = ""
         self._connection: psycopg.Connection[Any] | None = None
 
     def write(self, rows: list[Row]) -> None:
         """Replace what the table says of this process. Raises psycopg.Error."""
         if self._connection is None or self._connection.closed:
             self._connection = sql.connect(self.settings.database_url, f"{self.role}-states", autocommit=True)
+            row = self._connection.execute(ENGINE).fetchone()
+            self.engine = str(row[0]) if row else ""
         names = {"role": self.role, "instance": self.instance}
         try:
             self._connection.execute(Q["tell_states"], {**names, **columns(rows)})
@@ -38,6 +43,10 @@ class Told:
             self._connection.close()
 
 
-def reporter(settings: Settings, role: str) -> Reporter:
-    """A reporter of this process's board, to be used as a context."""
-    return Reporter(Told(settings, role).write)
+def reporter(settings: Settings, role: str, health: Health) -> Reporter:
+    """A reporter of this process's board, to be used as a context; it is how `health` knows of the database."""
+    told = Told(settings, role)
+    found = Reporter(told.write)
+    health.engine = lambda: told.engine
+    health.check("database", lambda: found.is_heard, kept=0)
+    return found

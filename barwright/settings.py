@@ -50,6 +50,13 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
 
+    metrics: str = Field(
+        "", description="host:port on which a role answers /metrics, /health/live and /health/ready; empty: nowhere"
+    )
+    stuck_after: float = Field(
+        30.0, gt=0, description="seconds after which a role whose loop does not turn is no longer called alive"
+    )
+
     engine: Literal["auto", "timescaledb", "postgres"] = Field(
         "auto", description="engine built by `barwright migrate`; auto: by what the server offers"
     )

@@ -24,6 +24,7 @@ from barwright.settings import Settings
 
 # Outside the range the kernel gives to clients, and none of the servers' own default ports, which are often taken.
 _PORTS = {"postgres": 15432, "kafka": 19092, "valkey": 16379, "simulator": 8100}
+_METRICS = {"feed": 9101, "ingest": 9102, "maintain": 9103, "serve": 9104}
 _SETTING_OF = {"postgres": "database_url", "kafka": "kafka_bootstrap_servers", "valkey": "redis_url"}
 
 # How far the history of our own exchange's markets goes back at first.
@@ -132,7 +133,8 @@ class Stack:
             self.say(f"port {self.settings.port} is taken: the API is on {port}")
         self.settings = self.settings.model_copy(update={"port": port, "simulator_url": self._simulator_url()})
         servers = {name: getattr(self.settings, name) for name in (*_SETTING_OF.values(), "simulator_url")}
-        return Instance(pid=os.getpid(), engine=self.engine, port=port, **servers)
+        metrics = {role: f"{LOOPBACK}:{free_port(preferred)}" for role, preferred in _METRICS.items()}
+        return Instance(pid=os.getpid(), engine=self.engine, port=port, metrics=metrics, **servers)
 
     def _simulator_url(self) -> str:
         """Where the simulated exchange is, or shall be."""
@@ -163,7 +165,11 @@ class Stack:
     def _start_roles(self, running: Instance) -> None:
         environment = self._environment(**running.exports())
         elsewhere = {SIMULATOR} if "simulator_url" in self.named else set()
-        self.roles = [Role(name, self.home, environment) for name in NAMES if name not in elsewhere]
+        self.roles = [
+            Role(name, self.home, {**environment, "BARWRIGHT_METRICS": running.metrics.get(name, "")})
+            for name in NAMES
+            if name not in elsewhere
+        ]
         for role in self.roles:
             role.child.stop_orphans()
             role.start()

@@ -42,6 +42,13 @@ class Announcer(threading.Thread):
                 self._news[symbol] = max(minute * 60_000, self._news.get(symbol, 0))
         self._wake.set()
 
+    def answers(self) -> bool:
+        """Whether Redis does."""
+        try:
+            return bool(self._redis.ping())
+        except redis.RedisError:
+            return False
+
     def close(self) -> None:
         """Tell what is left and end."""
         self._closing.set()

@@ -14,9 +14,9 @@ from barwright.ingest.states import Topic
 class Claim:
     """This process's hold on a partition from one assignment to its end.
 
-    `generation` fences it in the database; `next` is the offset to be read next; `lost` says that what is still in hand
-    must be dropped. `slow_until` is the monotonic time up to which its batches take the slow path. `state` is the state
-    machine of a topic with history.
+    `generation` fences it in the database; `next` is the offset to be read next, `begun` where it began; `lost` says
+    that what is still in hand must be dropped. `slow_until` is the monotonic time up to which its batches take the slow
+    path. `state` is the state machine of a topic with history.
     """
 
     topic: str
@@ -27,6 +27,7 @@ class Claim:
     decoder: Decoder = native
     state: Topic | None = None
     lost: bool = False
+    begun: int = 0
     landed: int = 0
     slow_until: float = 0.0
 

@@ -10,11 +10,15 @@ import structlog
 import tenacity
 
 from barwright.errors import BarwrightError
+from barwright.ingest import kafka
 from barwright.ingest.announce import Announcer
 from barwright.ingest.decoders import decoders_of
 from barwright.ingest.kafka import KafkaError
+from barwright.ingest.metrics import Consuming, topics_of
 from barwright.ingest.session import POLL, Session
 from barwright.ingest.writer import Shared, Writer, waited
+from barwright.metrics.health import Health
+from barwright.metrics.listener import listening
 from barwright.reporting import reporter
 from barwright.settings import Settings
 
@@ -27,7 +31,7 @@ REPORT: Final = 60.0
 def run(settings: Settings, stop: threading.Event) -> None:
     """Ingest until `stop` is set, then land what is in hand and return. Raises what made a thread fail."""
     decoders_of(settings.decoders)  # said at once where it makes no sense
-    shared = Shared(settings, Announcer(settings.redis_url))
+    shared = Shared(settings, Announcer(settings.redis_url), Health(settings, "ingest"))
     writers = [Writer(shared, number) for number in range(settings.writers)]
     groups = [
         Group(
@@ -35,7 +39,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
         ),
         Group(shared, writers, stop, f"{settings.group}-history", pattern=settings.dynamic_pattern),
     ]
-    with reporter(settings, "ingest"):
+    health = shared.health
+    health.check("kafka", lambda: kafka.answers(settings))
+    health.check("redis", shared.announcer.answers, needed=False)
+    with reporter(settings, "ingest", health), listening(settings, health, Consuming(groups, writers)):
         for thread in (shared.announcer, *writers, *groups):
             thread.start()
         log.info("ingesting", topic=settings.tick_topic, pattern=settings.dynamic_pattern, writers=len(writers))
@@ -92,6 +99,8 @@ class Group(threading.Thread):
         self.shared, self.writers, self.stop = shared, writers, stop
         self.topic, self.pattern = topic, pattern
         self.failure: BaseException | None = None
+        self.session: Session | None = None
+        self._loop = shared.health.loop(topics_of(bool(topic)))
         self.stopped, self.drained = threading.Event(), threading.Event()
 
     def run(self) -> None:
@@ -114,9 +123,16 @@ class Group(threading.Thread):
 
     def _session(self) -> None:
         """One membership, from joining the group to leaving it once what was read has landed."""
+        self._loop.turn("connecting")
         with Session(self.shared, self.writers, self.name, self.topic, self.pattern) as session:
-            while not self.stop.is_set():
-                session.step()
+            self.session = session
+            try:
+                while not self.stop.is_set():
+                    session.step()
+                    self._loop.turn("polling")
+            finally:
+                self.session = None
+                self._loop.rest()
             self.stopped.set()
             self.drained.wait(3 * DRAIN)
 

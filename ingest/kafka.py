@@ -167,6 +167,21 @@ class Consumer:
             raise UnknownTopicOrPartitionError(str(error)) from error
         return {Partition(*tp): (starts[tp], ends[tp]) for tp in asked}
 
+    def ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """The offset after the last record. Raises KafkaError."""
+        try:
+            ends = self._client.end_offsets([TopicPartition(*partition) for partition in partitions], timeout_ms=2_000)
+        except KeyError as error:
+            raise UnknownTopicOrPartitionError(str(error)) from error
+        return {Partition(*tp): end for tp, end in ends.items()}
+
+    def end_of(self, partition: Partition) -> int:
+        """The same of one, as the last records fetched said; 0 where there were none. From any thread."""
+        try:
+            return self._client.highwater(TopicPartition(*partition)) or 0
+        except (KafkaError, KeyError):
+            return 0
+
     def positions(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The offset that will be fetched next; control records count as read, unlike in what `poll` gave."""
         held = {p: self._client.position(TopicPartition(*p), 100) for p in self.assignment().intersection(partitions)}
@@ -223,6 +238,18 @@ def producer(settings: Settings, **options: Any) -> KafkaProducer:
         reconnect_backoff_max_ms=2_000,
         **options,
     )
+
+
+def answers(settings: Settings) -> bool:
+    """Whether a broker answers within two seconds."""
+    try:
+        KafkaAdminClient(
+            bootstrap_servers=settings.kafka_bootstrap_servers.split(","), request_timeout_ms=2_000,
+            bootstrap_timeout_ms=2_000,
+        ).close()  # fmt: skip
+    except (KafkaError, OSError):
+        return False
+    return True
 
 
 def ensure_topic(settings: Settings, topic: str, partitions: int) -> bool:

@@ -15,7 +15,7 @@ from psycopg import Connection, errors
 
 from barwright import sql
 from barwright.errors import BarwrightError
-from barwright.ingest import columns
+from barwright.ingest import columns, metrics
 from barwright.ingest.batch import Batch
 from barwright.ingest.claims import Claim, Letter
 from barwright.ingest.imports import Import, Task
@@ -50,6 +50,8 @@ class Landing:
         self.letters: list[Letter] = list(batch.letters)
         self.cuts: set[tuple[str, int]] = set(batch.cuts)
         self.has_duplicates = False
+        # For the metrics, by kind.
+        self.arrived, self.inserted, self.late = (dict.fromkeys(metrics.KINDS, 0) for _ in range(3))
 
     def copy(self) -> None:
         """The fast way: rows straight into ticks, but for bars of which most are there already."""
@@ -57,11 +59,14 @@ class Landing:
             self._incoming()
             self.open()
             fresh = [one for one in self.imports if one.is_fine and not one.again]
+            bars = self._bars(fresh)
             self.send(Q["copy_trades"], self.batch.trades)
-            self.send(Q["copy_bars"], self._bars(fresh))
+            self.send(Q["copy_bars"], bars)
             self.minutes = {symbol: set(minutes) for symbol, minutes in self.batch.minutes().items()}
             for one in fresh:
                 self.minutes.setdefault(one.symbol, set()).update(one.landed)
+            self._copied(self.batch.trades, "trade")
+            self._copied(bars, "bar")
             self._merge_again()
             self.close()
 
@@ -86,8 +91,18 @@ class Landing:
             self.imports = [one for one in self.imports if self._bisect_import(one)]
             self.close(imports=False)
 
+    def _copied(self, rows: list[str], kind: str) -> None:
+        """Count what was copied."""
+        self.arrived[kind] += len(rows)
+        self.inserted[kind] += len(rows)
+        if self.batch.newest_minute < self.seal:
+            self.late[kind] += len(rows)
+        elif any(min(minutes, default=self.seal) < self.seal for minutes in self.minutes.values()):
+            self.late[kind] += metrics.late_rows(rows, self.seal)
+
     def _bisect_import(self, one: Import) -> bool:
         """Land an import by itself; what the database says of its rows or of all of it becomes letters."""
+        counted = self.arrived.copy(), self.inserted.copy(), self.late.copy()
         try:
             with self.connection.transaction():
                 if one.is_fine:
@@ -95,6 +110,7 @@ class Landing:
                 self._land(one)
         except (errors.DataError, errors.IntegrityError) as error:
             self.letters.append(letter_of(self.batch, one, -1, str(error).strip()))
+            self.arrived, self.inserted, self.late = counted
             return False
         return True
 
@@ -126,10 +142,13 @@ class Landing:
             self.connection.execute(Q["empty_incoming"])
         self.send(Q["copy_incoming_trades"], trades)
         self.send(Q["copy_incoming_bars"], bars)
-        for name in [*(["merge_trades"] if trades else []), *(["merge_bars"] if bars else [])]:
-            for symbol, minute, count in self.connection.execute(Q[name]):
+        for kind, rows in (("trade", trades), ("bar", bars)):
+            for symbol, minute, count in self.connection.execute(Q[f"merge_{kind}s"]) if rows else ():
                 self.minutes.setdefault(symbol, set()).add(minute)
                 landed += count
+                self.inserted[kind] += count
+                self.late[kind] += count if minute < self.seal else 0
+            self.arrived[kind] += len(rows)
         return landed
 
     def _bars(self, imports: list[Import]) -> list[str]:

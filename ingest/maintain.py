@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from math import inf
 from typing import Any, Final
@@ -15,7 +17,11 @@ import tenacity
 from psycopg import Connection
 
 from barwright import sql
+from barwright.ingest import maintain_metrics as metrics
 from barwright.machines.coordinator import Coordinator
+from barwright.metrics.health import Health, Loop
+from barwright.metrics.listener import listening
+from barwright.metrics.overview import Overview
 from barwright.reporting import reporter
 from barwright.settings import Settings
 from barwright.sql.engine import Engine, engine_of, levels
@@ -34,75 +40,102 @@ REST: Final = 100
 
 def run(settings: Settings, stop: threading.Event) -> None:
     """Work until `stop` is set; a lost database is waited for, with growing pauses."""
+    health = Health(settings, "maintain")
+    loop = health.loop("round")
+
+    def away(state: tenacity.RetryCallState) -> None:
+        loop.rest()
+        log.warning("no database", error=str(state.outcome and state.outcome.exception()))
+
     patient = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(psycopg.Error),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
         sleep=tenacity.sleep_using_event(stop),
         stop=tenacity.stop_when_event_set(stop),
-        before_sleep=lambda state: log.warning("no database", error=str(state.outcome and state.outcome.exception())),
+        before_sleep=away,
         retry_error_callback=lambda _: None,
     )
-    with reporter(settings, "maintain"), Coordinator("") as machine:
+    with (
+        reporter(settings, "maintain", health),
+        listening(settings, health, Overview(settings)),
+        Coordinator("") as machine,
+    ):
         while not stop.is_set():
-            patient(_session, settings, stop, machine)
+            patient(_session, settings, stop, machine, loop)
 
 
-def _session(settings: Settings, stop: threading.Event, machine: Coordinator) -> None:
+def _session(settings: Settings, stop: threading.Event, machine: Coordinator, loop: Loop) -> None:
     """Connect, wait to become the active one, then one round every interval; ends when the connection does."""
+    loop.turn("connecting")
     with sql.connect(settings.database_url, "maintain", autocommit=True) as connection:
         while not _leads(connection):
+            loop.rest()
             if stop.wait(settings.maintain_interval):
                 return
+            loop.turn("standing by")
         machine.lead()
-        maintenance = Maintenance(connection, settings, machine)
+        maintenance = Maintenance(connection, settings, machine, loop)
         log.info("maintaining", engine=maintenance.engine.name)
+        metrics.LEADER.set(1)
         try:
             while not stop.is_set():
                 begun = time.monotonic()
                 try:
                     with machine.guard():
                         maintenance.round()
+                    metrics.ROUNDS["done"].inc()
                 except psycopg.Error as error:
+                    metrics.ROUNDS["failed"].inc()
                     log.warning("round failed", error=str(error))
                     if connection.broken:
                         return
+                loop.rest()
                 stop.wait(max(0.0, settings.maintain_interval - (time.monotonic() - begun)))
         finally:
+            metrics.LEADER.set(0)
             machine.resign()
 
 
 class Maintenance:
     """The rounds of the active process."""
 
-    def __init__(self, connection: Connection[Any], settings: Settings, machine: Coordinator) -> None:
-        self.connection, self.settings, self.machine = connection, settings, machine
+    def __init__(self, connection: Connection[Any], settings: Settings, machine: Coordinator, loop: Loop) -> None:
+        self.connection, self.settings, self.machine, self.loop = connection, settings, machine, loop
         self.engine = engine_of(connection)
         self._after = ""
         self._seldom_at = self._audit_at = 0.0
 
     def round(self) -> None:
         """One round: what is sealed is rolled up, only what is rolled up is repaired; then what else is due."""
-        machine, now = self.machine, time.monotonic()
-        machine.seal()
-        seal(self.engine, timedelta(seconds=self.settings.seal_lag))
-        machine.advance()
-        advance(self.engine, self.connection)
-        machine.repair()
-        repair(self.engine, BUDGET)
-        machine.file()
-        self._file()
+        now = time.monotonic()
+        with self._step("seal"):
+            seal(self.engine, timedelta(seconds=self.settings.seal_lag))
+        with self._step("advance"):
+            advance(self.engine, self.connection)
+        with self._step("repair"):
+            repair(self.engine, BUDGET)
+        with self._step("file"):
+            self._file()
         if now >= self._seldom_at:
             self._seldom_at = now + min(SELDOM, 3600 * self.settings.correction_hours)
-            machine.correct()
-            self._seldom()
+            with self._step("correct"):
+                self._seldom()
         if now >= self._audit_at:
-            machine.audit()
             began = time.monotonic()
-            audit(self.connection)
+            with self._step("audit"):
+                audit(self.connection)
             self._audit_at = began + REST * (time.monotonic() - began)
-        machine.notify()
-        self.connection.execute(Q["finish_tasks"])
-        machine.rest()
+        with self._step("notify"):
+            metrics.LANDED.inc(self._number(Q["finish_tasks"], {}))
+        self.machine.rest()
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        """A step of the round: an event of the machine."""
+        self.loop.turn(name)
+        self.machine.send(name)
+        with metrics.STEPS[name].time():
+            yield
 
     def _file(self) -> None:
         """File tasks for what the next symbols miss."""
@@ -111,6 +144,7 @@ class Maintenance:
         filed = self._number(Q["file_tasks"], {"symbols": symbols}) if symbols else 0
         if filed:
             log.info("filed", tasks=filed)
+            metrics.FILED["gap"].inc(filed)
         self._after = symbols[-1] if len(symbols) == SYMBOLS else ""
 
     def _seldom(self) -> None:
@@ -118,6 +152,7 @@ class Maintenance:
         filed = self._number(Q["file_corrections"], {"every": every})
         if filed:
             log.info("asks for corrections", tasks=filed)
+            metrics.FILED["correction"].inc(filed)
         age = timedelta(days=self.settings.revision_days)
         self.connection.execute(Q["forget_revisions"], {"age": age})
         self.connection.execute(Q["forget_tasks"], {"age": age})
@@ -142,6 +177,7 @@ def seal(engine: Engine, lag: timedelta) -> None:
     except psycopg.errors.LockNotAvailable:
         # Ingest passes first; the seal tries again in the next round, and what is sealed already can be rolled up.
         log.debug("seal postponed")
+        metrics.POSTPONED.inc()
 
 
 def advance(engine: Engine, connection: Connection[Any]) -> None:
@@ -152,9 +188,12 @@ def advance(engine: Engine, connection: Connection[Any]) -> None:
 
 def repair(engine: Engine, budget: float = inf) -> int:
     """Repair what late ranges touch, for about `budget` seconds; returns how many there were."""
+    began = time.perf_counter()
     repaired = engine.repair(budget)
     if repaired:
         log.info("repaired", late_ranges=repaired)
+        metrics.REPAIRED.inc(repaired)
+        metrics.REPAIR_SECONDS.observe(time.perf_counter() - began)
     return repaired
 
 

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
@@ -15,7 +16,7 @@ import structlog
 
 from barwright import sql
 from barwright.errors import BarwrightError
-from barwright.ingest import kafka
+from barwright.ingest import kafka, metrics
 from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.decoders import decoders_of
 from barwright.ingest.kafka import Consumer, KafkaError, OutOfRangeError, Partition
@@ -49,6 +50,7 @@ class Session:
         self._paused: set[Partition] = set()
         self._seen: dict[Partition, int] = {}
         self._told: dict[Partition, int] = {}
+        self._ends: dict[Partition, int] = {}
         now = time.monotonic()
         self._tick_at, self._tell_at, self._watch_at, self._settle_at = now, now, now + PATIENCE, now
         self._missing_since: float | None = None
@@ -117,6 +119,7 @@ class Session:
             self._release(gone)
         if now >= self._tell_at:
             self._tell()
+            self._look_ahead()
         if now >= self._watch_at:
             self._watch()
         self._look_for_topic(now)
@@ -134,6 +137,24 @@ class Session:
         if news:
             self.consumer.commit(news)
         self._told = landed
+
+    def _look_ahead(self) -> None:
+        """How far the logs of paused partitions have grown, of which the client hears nothing while it fetches none."""
+        with suppress(KafkaError):
+            self._ends = self.consumer.ends(self._paused) if self._paused else {}
+
+    def lag(self) -> int:
+        """Records of the partitions held here that are not committed; from any thread."""
+        lag = 0
+        for partition, claim in list(self._claims.items()):
+            end = max(self.consumer.end_of(partition), self._ends.get(partition, 0))
+            lag += max(0, end - (claim.landed or claim.begun))
+        return lag
+
+    def counts(self) -> dict[str, int]:
+        """How many partitions are read, paused, or without a position yet; from any thread."""
+        paused, waiting = len(self._paused), len(self._waiting)
+        return {"reading": max(0, len(self._claims) - paused), "paused": paused, "waiting": waiting}
 
     def _watch(self) -> None:
         """Raise StuckError where a partition stands still though its log has grown (kafka-python #3131)."""
@@ -220,6 +241,7 @@ class Session:
     def _start(self, partition: Partition, claim: Claim) -> None:
         if not self.topic:
             claim.state = Topic(partition.topic)
+        claim.begun = claim.next
         homes = [self._homes[p] for p in list(self._claims)]
         with self._lock:
             if partition not in self._waiting:
@@ -228,6 +250,7 @@ class Session:
             self._homes[partition] = min(self.writers, key=homes.count)
             self._claims[partition] = claim
             self._waiting.discard(partition)
+        metrics.TAKEOVERS[metrics.topics_of(bool(self.topic))].inc()
         if not self.consumer.start_at(partition, claim.next):
             self._gone([partition])
         elif claim.state:

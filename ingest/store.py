@@ -15,7 +15,7 @@ import structlog
 from psycopg import Connection, errors
 
 from barwright import sql
-from barwright.ingest import columns
+from barwright.ingest import columns, metrics
 from barwright.ingest.batch import Batch
 from barwright.ingest.claims import Claim
 from barwright.ingest.landing import Landing, position_of
@@ -106,6 +106,7 @@ class Store:
         Raises FencedError; psycopg's errors where the outcome may be unknown.
         """
         self._prepare(batch)
+        began = time.perf_counter()
         for attempt in range(_RETRIES):
             landing = Landing(self.connection, batch, self._seal)
             slow = any(claim.slow_until > time.monotonic() for claim in batch.spans)
@@ -113,7 +114,7 @@ class Store:
                 (landing.merge if slow else landing.copy)()
             except errors.UniqueViolation as error:
                 if slow:
-                    return self._bisect(batch, error)
+                    return self._bisect(batch, error, began)
                 _slow_down(batch)
             except (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable) as error:
                 if attempt == _RETRIES - 1:
@@ -122,25 +123,26 @@ class Store:
                 time.sleep(0.01 * (attempt + 1))
             except errors.CheckViolation as error:
                 if error.diag.constraint_name or attempt == _RETRIES - 1:
-                    return self._bisect(batch, error)
+                    return self._bisect(batch, error, began)
                 # No partition: someone dropped it after we had seen it.
                 self._weeks.clear()
                 self._prepare(batch)
             except (errors.DataError, errors.IntegrityError) as error:
-                return self._bisect(batch, error)
+                return self._bisect(batch, error, began)
             else:
                 if landing.has_duplicates:
                     _slow_down(batch)
-                return self._landed(landing)
+                return self._landed(landing, "merge" if slow else "copy", began)
         raise AssertionError("a batch is landed or fails")
 
-    def _bisect(self, batch: Batch, error: psycopg.Error) -> dict[str, int]:
+    def _bisect(self, batch: Batch, error: psycopg.Error, began: float) -> dict[str, int]:
         log.warning("the database refused a row", error=str(error).strip())
         landing = Landing(self.connection, batch, self._seal)
         landing.bisect()
-        return self._landed(landing)
+        return self._landed(landing, "bisect", began)
 
-    def _landed(self, landing: Landing) -> dict[str, int]:
+    def _landed(self, landing: Landing, path: str, began: float) -> dict[str, int]:
+        metrics.landed(landing, path, time.perf_counter() - began, self.clock.now())
         self._seal = landing.seal
         news = {symbol: max(minutes) for symbol, minutes in landing.batch.minutes().items()}
         for one in landing.imports:

@@ -13,6 +13,7 @@ import psycopg
 import structlog
 import tenacity
 
+from barwright.ingest import metrics
 from barwright.ingest.announce import Announcer
 from barwright.ingest.batch import Batch
 from barwright.ingest.claims import Chunk, Claim
@@ -20,6 +21,7 @@ from barwright.ingest.landing import FencedError
 from barwright.ingest.states import Work
 from barwright.ingest.store import Clock, Rules, Store
 from barwright.ingest.ticks import Window
+from barwright.metrics.health import Health
 from barwright.settings import Settings
 
 log = structlog.get_logger()
@@ -36,6 +38,7 @@ class Shared:
 
     settings: Settings
     announcer: Announcer
+    health: Health
     clock: Clock = field(default_factory=Clock)
     rules: Rules = field(default_factory=dict)
     abandon: threading.Event = field(default_factory=threading.Event)
@@ -55,6 +58,7 @@ class Writer(threading.Thread):
         self._closing = False
         self._store: Store | None = None
         self._work = Work(self.name)
+        self._loop = shared.health.loop(self.name)
         self._patience = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(psycopg.Error),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
@@ -68,6 +72,11 @@ class Writer(threading.Thread):
     def full(self) -> bool:
         """Whether enough waits for it."""
         return self._held >= HELD
+
+    @property
+    def held(self) -> int:
+        """The bytes that wait for it."""
+        return self._held
 
     def put(self, chunk: Chunk) -> None:
         """Queue a chunk; never waits."""
@@ -100,8 +109,10 @@ class Writer(threading.Thread):
 
     def _next(self) -> Batch | None:
         """The next batch; None when there will be none. Decodes as much as is there, and waits only for the first."""
+        self._loop.rest()
         if not self._wait():
             return None
+        self._loop.turn("decoding")
         self._work.begin()
         # Nothing is judged without the database's clock, so one that is away is found out before anything is taken.
         self._connect()
@@ -143,6 +154,7 @@ class Writer(threading.Thread):
 
     def _land(self, batch: Batch) -> None:
         """Commit a batch, or as much of it as is still ours. psycopg's errors: try again after a pause."""
+        self._loop.turn("writing")
         if self._store is None:
             batch = self._review(self._connect(), batch)
         store = self._connect()
@@ -156,6 +168,7 @@ class Writer(threading.Thread):
                 news = store.land(batch)
             except FencedError as fenced:
                 log.info("gives partitions up", claims=fenced.message)
+                metrics.FENCED.inc(len(fenced.claims))
                 for claim in fenced.claims:
                     claim.lose()
                 batch = self._again(batch)
@@ -202,6 +215,8 @@ class Writer(threading.Thread):
     def _lost_database(self, state: tenacity.RetryCallState) -> None:
         """Between two tries: whatever was open is gone, and its outcome unknown until positions are read again."""
         error = state.outcome.exception() if state.outcome else None
+        self._loop.rest()
+        metrics.FAILURES.inc()
         log.warning("no database", error=str(error).strip(), attempt=state.attempt_number)
         if error and self._work.is_busy:
             self._work.fail(error)

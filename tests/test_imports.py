@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-COMMON = {"sql", "settings", "errors", "log", "machines", "reporting", "sources", "channels"}
+COMMON = {"sql", "settings", "errors", "log", "machines", "metrics", "reporting", "sources", "channels"}
 MAY_IMPORT = {
     "sql": set[str](),
     "migrations": COMMON,
@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "simulator": COMMON | {"markets"},
     # What the roles do, seen from outside: it knows none of them.
     "machines": {"errors"},
+    "metrics": {"errors", "machines", "settings", "sql"},
     # Below the command line; it starts roles as processes and imports none of them.
     "embedded": {"errors"},
     # Others' programs import it: it is no part of the server.

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from barwright.api.access import Access
 from barwright.api.errors import ApiError
+from barwright.api.metrics import LIMITED
 from barwright.api.shared import Shared
 
 ACCOUNT_KEY = "barwright.account"
@@ -76,6 +77,7 @@ class Account:
     def charge(self, bars: int) -> None:
         """Count bars; ApiError 429 where the limit is reached already."""
         if self.used(time.time()) >= self.limit:
+            LIMITED.inc()
             raise self.exhausted()
         self.unsent += bars
 

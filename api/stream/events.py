@@ -8,6 +8,7 @@ import msgspec
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
+from barwright.api import metrics
 from barwright.api.errors import ApiError
 from barwright.api.stream.hub import Hub
 from barwright.api.stream.subscription import Wish
@@ -52,13 +53,15 @@ class Events(ASGIResponse):
         ends = [wire.follow(self.wish), wire.beat(), _gone(receive), self.hub.stopping.wait()]
         tasks: list[asyncio.Task[Any]] = [asyncio.ensure_future(end) for end in ends]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            with metrics.STREAMS["sse"].track_inprogress():
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for error in (task.exception() for task in done):
             if isinstance(error, SlowError):
+                metrics.SLOW.inc()
                 return SLOW
             if isinstance(error, Exception) and not isinstance(error, GoneError):
                 return problem(error)

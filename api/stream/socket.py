@@ -9,6 +9,7 @@ import msgspec
 from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 
+from barwright.api import metrics
 from barwright.api.access import access_of, demand
 from barwright.api.errors import ApiError, bad
 from barwright.api.params import single
@@ -41,19 +42,24 @@ class Client:
         await self.socket.accept()
         code, reason = 0, ""
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._admission())
-                group.create_task(self.wire.beat())
-                await self._begin(group)
-                await self._receive(group)
+            with metrics.STREAMS["websocket"].track_inprogress():
+                await self._serve()
         except* GoneError:
             pass
         except* SlowError:
+            metrics.SLOW.inc()
             code, reason = SLOW, "You read too slowly: messages waited for 10 s. Subscribe again with since."
         except* TimeoutError:
             code, reason = REFUSED, 'A key is needed: send {"op":"auth","key":"…"} first.'
         if code:
             await self._close(code, reason)
+
+    async def _serve(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._admission())
+            group.create_task(self.wire.beat())
+            await self._begin(group)
+            await self._receive(group)
 
     async def _admission(self) -> None:
         """TimeoutError where no key comes in time."""

@@ -13,6 +13,7 @@ from barwright.api.coverage import merged
 from barwright.api.encode import PLAIN, Style
 from barwright.api.errors import bad
 from barwright.api.intervals import FIRST, Interval, moment
+from barwright.api.metrics import SENT
 from barwright.api.span import Window
 from barwright.api.stream.closed import Line, Part, changed, closed
 from barwright.api.stream.hub import Hub
@@ -295,6 +296,7 @@ class Subscription:
         """One message; its event tells the position that the client has with it."""
         event = "" if kind == "reset" else self.position.event(self.tag)
         told = b',"event":"%s"}' % event.encode() if event else b"}"
+        SENT[kind].inc()
         await self.send(b'{"type":"%s","id":%s' % (kind.encode(), self.id) + rest + told, event)
 
 

@@ -8,6 +8,7 @@ import structlog
 from litestar.exceptions import WebSocketDisconnect
 from litestar.types import Scope
 
+from barwright.api import metrics
 from barwright.api.access import limits
 from barwright.api.errors import ApiError
 from barwright.api.stream.hub import Hub
@@ -53,7 +54,8 @@ class Wire:
         limits.charge(self.scope, 1)
         async with self.hub.following(wish.symbol, wish.interval) as series:
             subscription = Subscription(self.hub, wish, self.send, lambda bars: limits.spend(self.scope, bars))
-            await subscription.run(series)
+            with metrics.SUBSCRIPTIONS.track_inprogress():
+                await subscription.run(series)
 
     async def beat(self) -> None:
         """Say that we are here, for ever; `fresh`: the database was heard of within the last second."""

@@ -89,6 +89,8 @@ class Reporter(threading.Thread):
     def __init__(self, write: Callable[[list[Row]], None], board: Board = BOARD, period: float = PERIOD) -> None:
         super().__init__(name="reporter", daemon=True)
         self.write, self.board, self.period = write, board, period
+        # When it was last told, by the monotonic clock: that whoever is told answers.
+        self.told_at = float("-inf")
         self._closing = threading.Event()
         self._failing = False
 
@@ -123,6 +125,12 @@ class Reporter(threading.Thread):
             self._failing = True
         else:
             self._failing = False
+            self.told_at = time.monotonic()
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether it could be told within the last three periods."""
+        return time.monotonic() - self.told_at < 3 * self.period
 
 
 def now() -> datetime:

@@ -11,11 +11,15 @@ from typing import Any, Final
 import structlog
 import uvloop
 
+from barwright.ingest import kafka
 from barwright.ingest.feed.backfill import Backfill
 from barwright.ingest.feed.database import Database
 from barwright.ingest.feed.live import Follower
+from barwright.ingest.feed.metrics import Following
 from barwright.ingest.feed.source import Source
 from barwright.ingest.feed.topics import Topics
+from barwright.metrics.health import Health
+from barwright.metrics.listener import listening
 from barwright.reporting import reporter
 from barwright.settings import Settings
 
@@ -28,20 +32,22 @@ SourceOf = Callable[[str, Settings], Source]
 
 def run(settings: Settings, stop: threading.Event, make: SourceOf | None = None) -> None:
     """Feed until `stop` is set; `make` gives a source by its name. Raises what is no outage."""
-    told = reporter(settings, "feed")
+    health = Health(settings, "feed")
+    health.check("kafka", lambda: kafka.answers(settings))
+    told = reporter(settings, "feed", health)
     told.start()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_feed(settings, stop, make))
+            runner.run(_feed(settings, stop, make, health))
     finally:
         told.close(0.5)
 
 
-async def _feed(settings: Settings, stop: threading.Event, make: SourceOf | None) -> None:
-    database, sources = Database(settings), Sources(settings, make)
-    topics = Topics(settings, database)
+async def _feed(settings: Settings, stop: threading.Event, make: SourceOf | None, health: Health) -> None:
+    database, sources, loop = Database(settings), Sources(settings, make), health.loop("feed")
+    topics, follower = Topics(settings, database), Follower(settings, database, sources)
     parts: list[Coroutine[Any, Any, None]] = [
-        Follower(settings, database, sources).run(),
+        follower.run(),
         Backfill(settings, database, topics, sources).run(),
         topics.run(),
     ]
@@ -49,11 +55,13 @@ async def _feed(settings: Settings, stop: threading.Event, make: SourceOf | None
     tasks = [asyncio.create_task(part) for part in parts]
     log.info("feeding", sources=settings.feed_sources, topic=settings.tick_topic)
     try:
-        while not stop.is_set():
-            await asyncio.wait(tasks, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                if task.done():
-                    task.result()
+        with listening(settings, health, Following(follower)):
+            while not stop.is_set():
+                await asyncio.wait(tasks, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
+                loop.turn()
+                for task in tasks:
+                    if task.done():
+                        task.result()
     finally:
         for task in tasks:
             task.cancel()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from barwright.ingest.feed import metrics
 from barwright.ingest.feed.source import RateLimitedError, UnavailableError
 
 log = structlog.get_logger()
@@ -27,6 +28,9 @@ class Breaker:
     failures: int = 0
     _until: float = 0.0
     _probing: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        metrics.BREAKER.labels(self.name).set(0)
 
     @property
     def is_open(self) -> bool:
@@ -68,6 +72,7 @@ class Breaker:
     def _worked(self) -> None:
         if self.is_open:
             log.info("source is back", source=self.name)
+            metrics.BREAKER.labels(self.name).set(0)
         self.failures = 0
 
     def _failed(self) -> None:
@@ -75,4 +80,5 @@ class Breaker:
         if self.is_open:
             pause = min(self.pause * 2 ** min(self.failures - self.limit, 10), self.longest)
             self._until = self.clock() + pause
+            metrics.BREAKER.labels(self.name).set(1)
             log.warning("source is left alone", source=self.name, failures=self.failures, seconds=pause)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, ParamSpec, TypeVar
 from uuid import UUID
 
+from barwright.errors import BarwrightError
 from barwright.ingest.kafka import KafkaError, Partition
 from barwright.settings import Settings
 
@@ -28,6 +29,10 @@ Result = TypeVar("Result")
 # Milliseconds the broker may take to answer, and how long it is tried to deliver a record.
 REQUEST_MS: Final = 10_000
 DELIVERY_MS: Final = 30_000
+
+
+class DeliveryError(BarwrightError):
+    """Records were not delivered, or may not have been."""
 
 
 async def in_thread(function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:

@@ -12,9 +12,19 @@ from typing import Any, Final, cast
 import structlog
 
 from barwright.errors import BarwrightError
+from barwright.ingest.feed import metrics
 from barwright.ingest.feed.publish import Channel
 from barwright.ingest.feed.session import Sessions
-from barwright.ingest.feed.source import Event, Market, Source, Subscribed, Subscriptions, UnavailableError
+from barwright.ingest.feed.source import (
+    Event,
+    Market,
+    Missed,
+    Source,
+    Subscribed,
+    Subscriptions,
+    Trades,
+    UnavailableError,
+)
 from barwright.ingest.kafka import KafkaError
 from barwright.machines.producer import LiveConnection
 from barwright.settings import Settings
@@ -36,6 +46,7 @@ class Connection:
         self.subscriptions = Subscriptions()
         self.channel: Channel | None = None
         self.sessions: Sessions | None = None
+        self.streams = False
         self._registered: dict[str, datetime] = {}
         self._failures = 0
 
@@ -54,6 +65,7 @@ class Connection:
             try:
                 while True:
                     error = await self._attempt(machine)
+                    metrics.DISCONNECTS.labels(self.source.name, metrics.error_of(error)).inc()
                     pause = self._pause(error)
                     log.warning("disconnected", source=self.source.name, error=str(error), again_in=round(pause, 1))
                     await asyncio.sleep(pause)
@@ -75,11 +87,12 @@ class Connection:
             return error
         finally:
             # Whatever ended it: nothing more is vouched for.
-            self.sessions = None
+            self.sessions, self.streams = None, False
 
     async def _connected(self, machine: LiveConnection) -> None:
         channel = await self._opened()
         sessions = self.sessions = Sessions(self.source.name, channel.partition_of, self.settings.live_margin)
+        metrics.CONNECTS.labels(self.source.name).inc()
         log.info("connecting", source=self.source.name, symbols=len(self.subscriptions.wanted))
         await first(
             self._read(channel, sessions, machine), self._mark(channel, sessions, machine), _wait(channel.failed)
@@ -94,6 +107,8 @@ class Connection:
         return self.channel
 
     async def _read(self, channel: Channel, sessions: Sessions, machine: LiveConnection) -> None:
+        received, trades = metrics.EVENTS.labels(self.source.name), metrics.TRADES.labels(self.source.name)
+        missed = metrics.MISSED.labels(self.source.name)
         events = cast("AsyncGenerator[Event, None]", self.source.live(self.subscriptions))
         async with aclosing(events):
             async for event in events:
@@ -101,8 +116,14 @@ class Connection:
                     machine.connected()
                 await channel.room()
                 channel.put(sessions.take(event))
-                if isinstance(event, Subscribed):
+                received.inc()
+                if isinstance(event, Trades):
+                    trades.inc(len(event.trades))
+                elif isinstance(event, Missed):
+                    missed.inc()
+                elif isinstance(event, Subscribed):
                     machine.subscribed()
+                    self.streams = True
                     log.info("subscribed", source=self.source.name, symbols=len(event.symbols), since=event.since)
 
     async def _mark(self, channel: Channel, sessions: Sessions, machine: LiveConnection) -> None:
@@ -111,6 +132,7 @@ class Connection:
             marks = sessions.tick()
             if marks:
                 channel.put(marks)
+                metrics.MARKS.labels(self.source.name).inc(len(marks))
                 machine.mark()
                 self._failures = 0
 

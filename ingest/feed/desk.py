@@ -12,9 +12,10 @@ from typing import Final
 import structlog
 
 from barwright.errors import BarwrightError
+from barwright.ingest.feed import metrics
 from barwright.ingest.feed.database import AWAY, Database, exactly
 from barwright.ingest.feed.history import Publisher, Task, records
-from barwright.ingest.feed.source import Market, MarketError, Source, UnavailableError
+from barwright.ingest.feed.source import Market, MarketError, Source, UnavailableError, UnfinishedError
 from barwright.ingest.feed.topics import Topics
 from barwright.ingest.kafka import KafkaError
 from barwright.machines.producer import HistoryTask
@@ -34,10 +35,6 @@ UNKNOWN: Final = 300.0
 
 class LostError(Exception):
     """The task is no longer ours: cancelled, or another's."""
-
-
-class UnfinishedError(UnavailableError):
-    """The source has not finished anything of a task's span: nothing is wrong with it."""
 
 
 class Desk:
@@ -130,10 +127,12 @@ class Desk:
             raise
         await self._advance(task, machine, "published", deadline_of(task.attempt))
         machine.published()
+        bars, took = sum(len(piece.bars) for piece in pieces), time.monotonic() - began
+        metrics.BACKFILLS[task.interval].observe(took)
+        metrics.BARS[task.interval].inc(bars)
         log.info(
             "published", task=task.id, symbol=task.symbol, interval=task.interval, start=task.start.isoformat(),
-            end=task.end.isoformat(), bars=sum(len(piece.bars) for piece in pieces), records=len(pieces),
-            attempt=task.attempt, seconds=round(time.monotonic() - began, 3),
+            end=task.end.isoformat(), bars=bars, records=len(pieces), attempt=task.attempt, seconds=round(took, 3),
         )  # fmt: skip
 
     async def _coarsen(self, task: Task, reach: datetime) -> None:
@@ -152,6 +151,7 @@ class Desk:
         text = str(error) if isinstance(error, BarwrightError) else f"{type(error).__name__}: {error}"
         if not isinstance(error, (BarwrightError, KafkaError, OSError)):
             log.exception("a source is wrong", source=task.source)
+        metrics.SOURCE_ERRORS.labels(task.source, metrics.error_of(error)).inc()
         pause = pause_after(error, task.attempt)
         await self._fail(task, text, pause)
         log.warning(

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from barwright.ingest import kafka
-from barwright.ingest.feed import broker
+from barwright.ingest.feed import broker, metrics
 from barwright.ingest.feed.source import History
 from barwright.ingest.kafka import KafkaError
 from barwright.ingest.ticks import Window, stamp, time_of
@@ -113,7 +113,9 @@ class Publisher:
         try:
             record = await broker.in_thread(producer.send, topic, key=key.encode(), value=value, partition=0)
             await broker.acknowledged(record)
+            metrics.PUBLISHED["dynamic"].inc()
         except KafkaError:
+            metrics.FAILURES["dynamic"].inc()
             if self._producer is producer:
                 self._producer = None
             # What others are sending with it has its time.

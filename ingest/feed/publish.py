@@ -11,9 +11,9 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from barwright.errors import BarwrightError
 from barwright.ingest import kafka
-from barwright.ingest.feed import broker
+from barwright.ingest.feed import broker, metrics
+from barwright.ingest.feed.broker import DeliveryError
 from barwright.ingest.ticks import Trade
 from barwright.settings import Settings
 
@@ -25,10 +25,6 @@ LINGER: Final = 5
 # Trades and marks under way before the source has to wait, and trades in one record.
 UNDER_WAY: Final = 20_000
 TOGETHER: Final = 1_000
-
-
-class DeliveryError(BarwrightError):
-    """Records were not delivered, or may not have been."""
 
 
 class Channel:
@@ -63,6 +59,11 @@ class Channel:
     def works(self) -> bool:
         """Whether no delivery has failed."""
         return not self.failed.done()
+
+    @property
+    def under_way(self) -> int:
+        """Trades and marks not acknowledged yet."""
+        return self._under_way
 
     async def room(self) -> None:
         """Wait until there is room for more; for ever where a delivery failed."""
@@ -126,10 +127,11 @@ class Channel:
         """Forget what has been acknowledged. Raises what a delivery failed with."""
         if self._error is not None:
             raise self._error
-        done = 0
+        done, before = 0, len(self._sent)
         while self._sent and self._sent[0][0].is_done:
             done += self._sent.popleft()[1]
         if done:
+            metrics.PUBLISHED["fixed"].inc(before - len(self._sent))
             with self._news:
                 was_full = self._under_way >= UNDER_WAY
                 self._under_way -= done
@@ -141,6 +143,7 @@ class Channel:
             self.failed.set_exception(error)
             # Who does not look has been told in the log.
             self.failed.exception()
+            metrics.FAILURES["fixed"].inc()
             log.warning("delivery failed", topic=self.topic, error=error.message)
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Subscriptions",
     "Trades",
     "UnavailableError",
+    "UnfinishedError",
     "Unsubscribed",
 ]
 
@@ -43,6 +44,10 @@ class UnavailableError(SourceError):
 
 class RateLimitedError(UnavailableError):
     """The source wants to be left alone until its window turns."""
+
+
+class UnfinishedError(UnavailableError):
+    """The source has not finished anything of a task's span: nothing is wrong with it."""
 
 
 class MarketError(SourceError):
