@@ -17,9 +17,9 @@ from barwright.metrics.overview import Overview
 
 HEAD = """# Metrics
 
-Every role answers `/metrics` at `BARWRIGHT_METRICS` (`host:port`; `barwright run` names the ports in `instance.json`), as
-text or OpenMetrics, and beside it `/health/live` and `/health/ready`. The API's own port has `/metrics` too, of its process
-and of the whole database. No label ever holds a symbol or a topic's name; `topics` is `fixed` or `dynamic`.
+Every role answers `/metrics` at `BARWRIGHT_METRICS` (`host:port`; `barwright run` names the ports in `instance.json`),
+as text or OpenMetrics, and beside it `/health/live` and `/health/ready`. The API's own port has `/metrics` too, of its
+process and of the whole database. No label ever holds a symbol or a topic's name; `topics` is `fixed` or `dynamic`.
 
 This page is made by `barwright metrics`.
 """

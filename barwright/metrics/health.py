@@ -19,7 +19,7 @@ log = structlog.get_logger()
 # A loop that is longer in one place while the database answers others has much to do: a roll-up after an outage.
 PATIENCE: Final = 20
 # Seconds an answer about what a role needs is believed.
-KEPT: Final = 3.0
+KEPT: Final = 2.0
 BUILD: Final = Family(
     "build_info", "Always 1: which Barwright this is, and on which engine.", ("role", "version", "engine")
 )
