@@ -36,6 +36,7 @@ class Commands(LazyGroup):
         "restore": ("barwright.commands.restore", "Fill an empty database from a backup."),
         "health": ("barwright.commands.health", "Ask a role whether it lives and can work."),
         "metrics": ("barwright.commands.metrics", "List every metric."),
+        "role": ("barwright.commands.role", "List the database roles, give them passwords."),
         "diagram": ("barwright.machines.diagram", "Draw the state machines, as DOT or SVG."),
     }
 

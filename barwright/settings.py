@@ -3,10 +3,11 @@
 Each variable NAME may be given as NAME_FILE: the file that holds its value.
 """
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from barwright.environment import Environment
@@ -34,6 +35,11 @@ class Settings(BaseSettings):
         validation_alias=_shared("DATABASE_URL"),
         description="PostgreSQL or TimescaleDB DSN; empty: libpq's PG* variables",
     )
+    database_password: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=_shared("DATABASE_PASSWORD"),
+        description="the database's password, where the DSN or the PG* variables have none",
+    )
     kafka_bootstrap_servers: str = Field(
         "127.0.0.1:9092", validation_alias=_shared("KAFKA_BOOTSTRAP_SERVERS"), description="Kafka brokers, host:port,…"
     )
@@ -60,6 +66,19 @@ class Settings(BaseSettings):
     engine: Literal["auto", "timescaledb", "postgres"] = Field(
         "auto", description="engine built by `barwright migrate`; auto: by what the server offers"
     )
+
+    role_prefix: str = Field(
+        "barwright",
+        pattern=r"^[a-z_][a-z0-9_]{0,39}$",
+        description="what the database roles' names begin with; one for each database of a server that is not to share "
+        "them",
+    )
+
+    feed_password: SecretStr = Field(SecretStr(""), description="`barwright migrate` gives it to the role of feed,")
+    ingest_password: SecretStr = Field(SecretStr(""), description="… of ingest,")
+    maintain_password: SecretStr = Field(SecretStr(""), description="… of maintain,")
+    api_password: SecretStr = Field(SecretStr(""), description="… of the API,")
+    read_password: SecretStr = Field(SecretStr(""), description="… of people and Grafana, who only read bars")
 
     timescaledb_minimum: str = Field(
         "2.29.2", description="oldest TimescaleDB accepted; older ones have known data loss (tests use 2.23 in WASM)"
@@ -153,3 +172,17 @@ class Settings(BaseSettings):
     simulator_state: Path | None = Field(
         None, description="where it keeps the corrections of its history; empty: simulator.json in the home"
     )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Put DATABASE_PASSWORD into a DSN without one, so that whoever is given the DSN has it."""
+        if password := self.database_password.get_secret_value():
+            from psycopg import ProgrammingError
+            from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+            # Not assigned: what the environment has set is still known by model_fields_set. What is no DSN is told of
+            # where it is used.
+            with suppress(ProgrammingError):
+                if not conninfo_to_dict(self.database_url).get("password"):
+                    self.__dict__["database_url"] = make_conninfo(self.database_url, password=password)
+        return self

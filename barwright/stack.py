@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from barwright import environment, instance, sources, sql
+from barwright import environment, instance, logins, sources, sql
 from barwright.embedded import packages
 from barwright.embedded.kafka import Kafka
 from barwright.embedded.ports import LOOPBACK, free_port
@@ -21,6 +21,7 @@ from barwright.errors import BarwrightError
 from barwright.instance import Instance
 from barwright.roles import NAMES, SIMULATOR, Role
 from barwright.settings import Settings
+from barwright.sql.roles import LOGINS
 
 # Outside the range the kernel gives to clients, and none of the servers' own default ports, which are often taken.
 _PORTS = {"postgres": 15432, "kafka": 19092, "valkey": 16379, "simulator": 8100}
@@ -43,6 +44,7 @@ class Stack:
         self.services = [service for service in _services(settings, self.home) if self._is_ours(service)]
         self.settings = settings
         self.roles: list[Role] = []
+        self.urls: dict[str, str] = {}  # each process' own DSN
         self.engine = ""
 
     def up(self) -> Instance:
@@ -118,6 +120,7 @@ class Stack:
 
     def _migrate(self) -> None:
         """In a process of its own: what migrating needs in memory would stay in this one."""
+        theirs = logins.existing(self.settings) if "database_url" in self.named else set()
         command = [sys.executable, "-P", "-m", "barwright", "migrate"]
         done = subprocess.run(command, env=self._environment(), capture_output=True, text=True)
         if done.returncode:
@@ -126,6 +129,14 @@ class Stack:
         with sql.connect(self.settings.database_url, "run") as connection:
             self.engine = _engine(connection)
         self.say(f"engine: {self.engine}")
+        self._log_in(set(LOGINS) - theirs)
+
+    def _log_in(self, ours: set[str]) -> None:
+        """Have each process work as its own database role, where the server allows it."""
+        self.urls, reasons = logins.logins(self.settings, self.home, ours)
+        if reasons:
+            why = "; ".join(dict.fromkeys(reasons.values()))
+            self.say(f"{', '.join(reasons)} work as the given database user, not as roles of their own: {why}")
 
     def _instance(self) -> Instance:
         port = free_port(self.settings.port)
@@ -163,16 +174,22 @@ class Stack:
                 connection.execute(sql.queries("run")["register_unknown"], {**names, **given})
 
     def _start_roles(self, running: Instance) -> None:
-        environment = self._environment(**running.exports())
+        shared = self._environment(**running.exports())
+        for kind in LOGINS:  # of the roles, whose own DSN has what each needs
+            shared.pop(f"BARWRIGHT_{kind.upper()}_PASSWORD", None)
+            shared.pop(f"BARWRIGHT_{kind.upper()}_PASSWORD_FILE", None)
         elsewhere = {SIMULATOR} if "simulator_url" in self.named else set()
         self.roles = [
-            Role(name, self.home, {**environment, "BARWRIGHT_METRICS": running.metrics.get(name, "")})
-            for name in NAMES
-            if name not in elsewhere
+            Role(name, self.home, {**shared, **self._own(name, running)}) for name in NAMES if name not in elsewhere
         ]
         for role in self.roles:
             role.child.stop_orphans()
             role.start()
+
+    def _own(self, name: str, running: Instance) -> dict[str, str]:
+        """What is one role's alone: where it listens, and its login."""
+        login = {"DATABASE_URL": self.urls[name]} if name in self.urls else {}
+        return {"BARWRIGHT_METRICS": running.metrics.get(name, ""), **login}
 
     def _environment(self, **more: str) -> dict[str, str]:
         """The children's environment: ours, the servers, paths that hold in another working directory, and more."""

@@ -5,9 +5,12 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.util.exc import CommandError
+from psycopg import errors
 
+from barwright import sql
 from barwright.errors import BarwrightError
 from barwright.settings import Settings
+from barwright.sql import roles
 
 HERE = Path(__file__).parent
 
@@ -21,16 +24,36 @@ def config(settings: Settings) -> Config:
 
 
 def upgrade(settings: Settings, revision: str = "head") -> None:
-    """Bring the database to a revision. Twice is harmless; two at once wait for each other.
+    """Bring the database to a revision, and give the roles the passwords that are set. Twice is harmless; two at once
+    wait for each other.
 
-    Raises BarwrightError when the server is not fit or the revision is unknown.
+    Raises BarwrightError when the server is not fit, the revision is unknown, or a password cannot be given.
     """
     try:
         command.upgrade(config(settings), revision)
     except CommandError as error:
         raise BarwrightError(str(error), "`alembic history` lists the revisions.") from error
+    _give_passwords(settings)
 
 
 def downgrade(settings: Settings, revision: str = "base") -> None:
     """Take the database back to a revision; `base` leaves nothing of ours behind."""
     command.downgrade(config(settings), revision)
+
+
+def _give_passwords(settings: Settings) -> None:
+    given = {kind: getattr(settings, f"{kind}_password").get_secret_value() for kind in roles.LOGINS}
+    if not any(given.values()):
+        return
+    with sql.connect(settings.database_url, "migrate", autocommit=True, prepare_threshold=None) as connection:
+        for kind, password in given.items():
+            name = roles.name_of(settings.role_prefix, kind)
+            try:
+                if password:
+                    roles.set_password(connection, name, password)
+            except (errors.UndefinedObject, errors.InsufficientPrivilege) as error:
+                raise BarwrightError(
+                    f"BARWRIGHT_{kind.upper()}_PASSWORD cannot be given to the role {name}: "
+                    f"{error.diag.message_primary}.",
+                    "Migrate as a user that may make roles (CREATEROLE), or have an administrator make it.",
+                ) from error

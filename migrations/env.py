@@ -1,34 +1,71 @@
 """Alembic's entry point: one transaction, one migration at a time, everything in schema barwright."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from alembic import context
+from psycopg.errors import Diagnostic
 from sqlalchemy import create_engine, pool, text
 
 from barwright import sql
+from barwright.migrations import files
 from barwright.settings import Settings
+
+ROLES_SINCE = "0004"
+OURS = "BW000"  # the error code of warnings that our own files raise
 
 
 def connector(url: str) -> Callable[[], Any]:
     """Connect as every other part of Barwright does. prepare_threshold=None: migrations must pass any pooler."""
-    return lambda: psycopg.connect(url, prepare_threshold=None, **sql.connection_options("migrate"))
+
+    def connect() -> Any:
+        connection = psycopg.connect(url, prepare_threshold=None, **sql.connection_options("migrate"))
+        connection.add_notice_handler(warn)
+        return connection
+
+    return connect
+
+
+def warn(notice: Diagnostic) -> None:
+    """Say what our own files warn of; TimescaleDB has its own ideas of our columns."""
+    if notice.sqlstate == OURS:
+        hint = f"\n{notice.message_hint}" if notice.message_hint else ""
+        print(f"barwright: {notice.message_primary}{hint}", file=sys.stderr)
 
 
 def migrate() -> None:
-    """Run the migrations asked for; after `downgrade base` the schema itself goes too."""
+    """Run the migrations asked for, then hand over and grant; after `downgrade base` the schema itself goes too."""
     settings = context.config.attributes.get("settings") or Settings()
     engine = create_engine("postgresql+psycopg://", creator=connector(settings.database_url), poolclass=pool.NullPool)
     with engine.begin() as connection:
         # Before the version is read, so that a second migration waits here and then finds nothing to do.
         connection.execute(text("select pg_advisory_xact_lock(hashtextextended('barwright.migrate', 0))"))
-        connection.execute(text("create schema if not exists barwright"))
+        if not connection.scalar(text("select to_regnamespace('barwright')")):
+            connection.execute(text("create schema barwright"))
+        name = "select set_config('barwright.role_prefix', :prefix, true)"
+        connection.execute(text(name), {"prefix": settings.role_prefix})
         context.configure(connection=connection, version_table_schema=sql.SCHEMA)
         context.config.attributes["settings"] = settings
+        if not newest() and goal() >= ROLES_SINCE:
+            files.run_on(connection, "common/roles.sql")  # something of the first revision is made by one of them
         context.run_migrations()
-        if not context.get_context().get_current_heads():
+        if not newest():
             connection.execute(text("drop schema barwright cascade"))
+        elif goal() and newest() >= ROLES_SINCE:
+            files.run_on(connection, "common/roles.sql", "common/grants.sql")
+
+
+def newest() -> str:
+    """The revision the database is at; "" before the first."""
+    return max(context.get_context().get_current_heads(), default="")
+
+
+def goal() -> str:
+    """Where this migration goes; "" for commands that only look, and for base."""
+    destination = context.get_context().opts.get("destination_rev")
+    return str(context.script.as_revision_number(destination) or "") if destination else ""
 
 
 migrate()

@@ -21,7 +21,8 @@ class Server:
 
 def inspect(connection: Connection) -> Server:
     """Ask the server; creates the TimescaleDB extension where the server has it preloaded."""
-    preloaded = "timescaledb" in connection.scalar(text("select current_setting('shared_preload_libraries', true)"))
+    # A setting of the extension's loader: shared_preload_libraries itself is shown to few.
+    preloaded = connection.scalar(text("select current_setting('timescaledb.max_background_workers', true)"))
     installed = connection.scalar(text("select 1 from pg_extension where extname = 'timescaledb'"))
     if preloaded and not installed:
         # In public whatever the search path says: it is the server's, and outlives schema barwright.

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -36,6 +37,17 @@ def pytest_sessionfinish() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def role_prefix() -> Iterator[str]:
+    """The database roles of this session: a server that the environment names may be shared with others."""
+    prefix = f"test_{uuid4().hex[:8]}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BARWRIGHT_ROLE_PREFIX", prefix)
+        yield prefix
+    if url := os.environ.get("DATABASE_URL"):
+        services.drop_roles(url, prefix)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -157,3 +157,11 @@ def timescaledb_version(url: str) -> str | None:
             " and current_setting('shared_preload_libraries') like '%%timescaledb%%'"
         ).fetchone()
     return row[0] if row else None
+
+
+def drop_roles(url: str, prefix: str) -> None:
+    """Drop the database roles of a prefix; those that a database still needs stay."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        for (name,) in admin.execute("select rolname from pg_roles where starts_with(rolname, %s)", [f"{prefix}_"]):
+            with suppress(psycopg.errors.DependentObjectsStillExist):
+                admin.execute(SQL("drop role {}").format(Identifier(name)))

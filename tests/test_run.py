@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from barwright.embedded import packages
+from barwright.logins import ROLE_OF
 from tests import services
 from tests.test_cli import SERVERS
 
@@ -111,8 +112,10 @@ def test_it_runs_is_attached_to_and_stops_in_order(run: Run) -> None:
     assert httpx.get(f"{api}/health/ready").status_code == 200
     with psycopg.connect(variables["DATABASE_URL"]) as connection:
         wait_for(lambda: connection.execute("select count(*) from ohlcv_1m").fetchone() != (0,))
-        names = connection.execute("select distinct application_name from pg_stat_activity").fetchall()
-        assert {f"barwright {role}" for role in ROLES - {"feed"}} <= {name for (name,) in names}
+        names = connection.execute("select distinct application_name, usename from pg_stat_activity").fetchall()
+        prefix = os.environ["BARWRIGHT_ROLE_PREFIX"]
+        assert {(f"barwright {name}", f"{prefix}_{ROLE_OF[name]}") for name in ROLES} <= set(names)
+    assert "not as roles of their own" not in running.log.read_text()
     assert "engine: postgres on PostgreSQL 18" in running.log.read_text()
 
     follow(QUICKSTART, running, api)

@@ -16,16 +16,12 @@ def upgrade() -> None:
     """Build the engine that fits and record it."""
     settings = context.config.attributes["settings"]
     engine = choose(inspect(op.get_bind()), settings.engine, settings.timescaledb_minimum)
-    run(
-        "common/tables.sql",
-        "common/functions.sql",
-        f"{engine}/ticks.sql",
-        f"{engine}/levels.sql",
-        "common/calendar.sql",
-        "common/comments.sql",
-    )
+    run("common/tables.sql", "common/functions.sql", f"{engine}/ticks.sql")
     if engine == "timescaledb":
-        run("timescaledb/policies.sql")
+        run("timescaledb/levels.sql", "timescaledb/policies.sql", role="maintain")
+    else:
+        run("postgres/levels.sql")
+    run("common/calendar.sql", "common/comments.sql")
     op.get_bind().execute(text("insert into barwright.meta (engine) values (:engine)"), {"engine": engine})
     run("common/search_path.sql")
 
