@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from typing import cast
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.asyncio import RedisCluster
 
+from barwright.links.redis import AWAY, async_client, close
 from barwright.settings import Settings
 
 TIMEOUT = 0.05  # seconds for one operation
@@ -60,13 +58,7 @@ class Shared:
 
     def __init__(self, settings: Settings) -> None:
         self.ttl = settings.page_ttl
-        self.redis: Redis = Redis.from_url(
-            settings.redis_url,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
-            max_connections=32,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self.redis = async_client(settings, TIMEOUT, max_connections=32)
         self.breaker = Breaker()
         self.writes: set[asyncio.Task[None]] = set()
 
@@ -75,13 +67,19 @@ class Shared:
         if keys and self.breaker.allows():
             try:
                 async with asyncio.timeout(TIMEOUT * 2):
-                    values = cast("list[bytes | None]", await self.redis.mget(keys))
-            except (RedisError, OSError, TimeoutError) as error:
-                self.breaker.failed(error)
+                    values = await self._read(keys)
+            except AWAY as error:
+                await self.failed(error)
             else:
                 self.breaker.succeeded()
                 return values
         return [None] * len(keys)
+
+    async def _read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """In a cluster each key has a place of its own: one request for each place."""
+        if isinstance(self.redis, RedisCluster):
+            return cast("list[bytes | None]", await self.redis.mget_nonatomic(keys))
+        return cast("list[bytes | None]", await self.redis.mget(keys))
 
     def keep(self, values: dict[str, bytes]) -> None:
         """Keep values under keys that nobody has written yet, in the background."""
@@ -96,21 +94,27 @@ class Shared:
                 for key, value in values.items():
                     pipeline.set(key, value, nx=True, ex=self.ttl)
                 await pipeline.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            self.breaker.failed(error)
+        except AWAY as error:
+            await self.failed(error)
         else:
             self.breaker.succeeded()
+
+    async def failed(self, error: Exception) -> None:
+        """A call failed. In a cluster the key may have another master now: the next call looks."""
+        self.breaker.failed(error)
+        if isinstance(self.redis, RedisCluster):
+            await self.redis.aclose()
 
     async def ping(self) -> bool:
         """Whether Redis answers, breaker or not."""
         try:
             async with asyncio.timeout(TIMEOUT * 4):
                 await self.redis.ping()
-        except (RedisError, OSError, TimeoutError):
+        except AWAY:
             return False
         return True
 
     async def close(self) -> None:
         """End the connections."""
         await asyncio.gather(*self.writes, return_exceptions=True)
-        await self.redis.aclose()
+        await close(self.redis)

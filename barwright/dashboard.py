@@ -92,7 +92,9 @@ class Sampler(threading.Thread):
 def _consumer(settings: Settings) -> "KafkaConsumer":
     from kafka import KafkaConsumer
 
-    return KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers.split(","), request_timeout_ms=5000)
+    from barwright.links.kafka import options
+
+    return KafkaConsumer(**options(settings), request_timeout_ms=5000)
 
 
 def render(roles: list[Role], sample: Sample, engine: str) -> Group:

@@ -46,8 +46,49 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         validation_alias=_shared("REDIS_URL"),
-        description="Redis or Valkey; everything works without it, slower",
+        description="Redis or Valkey: redis://, rediss:// (TLS), redis+sentinel://HOST:PORT,…/MASTER/0, "
+        "redis+cluster://HOST:PORT,…; everything works without it, slower",
     )
+
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", validation_alias=_shared("KAFKA_SECURITY_PROTOCOL"), description="how brokers are spoken to"
+    )
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "", validation_alias=_shared("KAFKA_SASL_MECHANISM"), description="how a user proves itself to brokers"
+    )
+    kafka_sasl_username: str = Field("", validation_alias=_shared("KAFKA_SASL_USERNAME"), description="that user")
+    kafka_sasl_password: SecretStr = Field(
+        SecretStr(""), validation_alias=_shared("KAFKA_SASL_PASSWORD"), description="its password"
+    )
+    kafka_ssl_ca: str = Field(
+        "",
+        validation_alias=_shared("KAFKA_SSL_CA"),
+        description="PEM file that brokers' certificates are checked against; empty: the system's",
+    )
+    kafka_ssl_certificate: str = Field(
+        "", validation_alias=_shared("KAFKA_SSL_CERTIFICATE"), description="our own certificate, a PEM file"
+    )
+    kafka_ssl_key: str = Field("", validation_alias=_shared("KAFKA_SSL_KEY"), description="its key, a PEM file")
+    kafka_ssl_key_password: SecretStr = Field(
+        SecretStr(""), validation_alias=_shared("KAFKA_SSL_KEY_PASSWORD"), description="what opens that key"
+    )
+    kafka_ssl_check_hostname: bool = Field(
+        True,
+        validation_alias=_shared("KAFKA_SSL_CHECK_HOSTNAME"),
+        description="whether a broker's certificate must bear the name it is reached by",
+    )
+    redis_password: SecretStr = Field(
+        SecretStr(""), validation_alias=_shared("REDIS_PASSWORD"), description="password where REDIS_URL has none"
+    )
+    redis_ssl_ca: str = Field(
+        "",
+        validation_alias=_shared("REDIS_SSL_CA"),
+        description="PEM file that a rediss:// server's certificate is checked against; empty: the system's",
+    )
+    redis_ssl_certificate: str = Field(
+        "", validation_alias=_shared("REDIS_SSL_CERTIFICATE"), description="our own certificate, a PEM file"
+    )
+    redis_ssl_key: str = Field("", validation_alias=_shared("REDIS_SSL_KEY"), description="its key, a PEM file")
 
     home: Path = Field(Path(".barwright"), description="where `barwright run` keeps its servers' data")
     jars: Path = Field(Path(".jars"), description="where `barwright run` keeps Kafka's jars, fetched once by Maven")

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis import Redis
+from redis.cluster import RedisCluster
 
 from barwright.channels import TICKS
+from barwright.links import redis as links
+from barwright.settings import Settings
 
 log = structlog.get_logger()
 # A message is {"BTCUSD": 1795478400000, …}: symbols with new ticks and their newest minute, milliseconds since 1970.
@@ -25,11 +26,11 @@ PAUSE: Final = 2.0
 class Announcer(threading.Thread):
     """Publishes in a thread of its own, at once; what lands while one message is on its way shares the next."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__(name="announcer", daemon=True)
-        self._redis = redis.Redis.from_url(
-            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
-        )
+        links.address(settings.redis_url)  # said at once where it makes no sense
+        self._settings = settings
+        self._redis: Redis | RedisCluster | None = None
         self._news: dict[str, int] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -63,15 +64,17 @@ class Announcer(threading.Thread):
             if not self._publish():
                 self._closing.wait(PAUSE)
         self._publish()
-        self._redis.close()
+        if self._redis is not None:
+            self._redis.close()
 
     def _publish(self) -> bool:
         with self._lock:
             news, self._news = self._news, {}
         try:
             if news:
+                self._redis = self._redis or links.client(self._settings, TIMEOUT)
                 self._redis.publish(TICKS, msgspec.json.encode(news))
-        except redis.RedisError as error:
+        except links.AWAY as error:
             log.warning("nobody is told of new ticks", error=str(error))
             return False
         return True

@@ -18,6 +18,7 @@ from rich.table import Table
 from barwright import sql
 from barwright.errors import BarwrightError
 from barwright.ingest import kafka
+from barwright.ingest.bootstrap import UnreachableError
 from barwright.ingest.kafka import KafkaError
 from barwright.settings import Settings
 
@@ -68,9 +69,7 @@ def resend(
         return 0, {}
     count, failures = 0, dict[str, KafkaError]()
     # How large a record may be is the broker's to say.
-    producer = kafka.producer(
-        settings, linger_ms=5, bootstrap_timeout_ms=5_000, max_block_ms=5_000, max_request_size=2**26
-    )
+    producer = kafka.producer(settings, linger_ms=5, max_block_ms=5_000, max_request_size=2**26)
     try:
         for letter, future in [(letter, _send(producer, letter, failures)) for letter in wanted]:
             try:
@@ -157,6 +156,8 @@ def command(
                 _show(letters(connection, reason, topic, limit or 20), as_json)
     except psycopg.Error as error:
         raise BarwrightError(f"The database: {str(error).strip()}") from error
+    except UnreachableError:
+        raise
     except KafkaError as error:
         raise BarwrightError(f"Kafka: {type(error).__name__}: {error}", "Is it running?") from error
 

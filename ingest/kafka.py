@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from barwright.errors import BarwrightError
+from barwright.ingest.bootstrap import connected
 from barwright.settings import Settings
 
 with warnings.catch_warnings():
@@ -76,8 +77,9 @@ class Consumer:
         gone: Callable[[Collection[Partition]], None],
     ) -> None:
         demand_crc32c()
-        self._client = KafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+        self._client = connected(
+            KafkaConsumer,
+            settings,
             group_id=group,
             client_id=f"barwright-{group}",
             enable_auto_commit=False,
@@ -92,7 +94,6 @@ class Consumer:
             metadata_max_age_ms=METADATA_MS,
             reconnect_backoff_max_ms=2_000,
             request_timeout_ms=15_000,
-            bootstrap_timeout_ms=5_000,
             session_timeout_ms=6_000,
             heartbeat_interval_ms=2_000,
             metrics_enabled=False,
@@ -230,8 +231,9 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 def producer(settings: Settings, **options: Any) -> KafkaProducer:
     """A producer that delivers each record once and in order: idempotent, acknowledged by every replica in sync."""
     demand_crc32c()
-    return KafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+    return connected(
+        KafkaProducer,
+        settings,
         acks="all",
         enable_idempotence=True,
         allow_auto_create_topics=False,
@@ -243,10 +245,7 @@ def producer(settings: Settings, **options: Any) -> KafkaProducer:
 def answers(settings: Settings) -> bool:
     """Whether a broker answers within two seconds."""
     try:
-        KafkaAdminClient(
-            bootstrap_servers=settings.kafka_bootstrap_servers.split(","), request_timeout_ms=2_000,
-            bootstrap_timeout_ms=2_000,
-        ).close()  # fmt: skip
+        connected(KafkaAdminClient, settings, request_timeout_ms=2_000, bootstrap_timeout_ms=2_000).close()
     except (KafkaError, OSError):
         return False
     return True
@@ -254,11 +253,7 @@ def answers(settings: Settings) -> bool:
 
 def ensure_topic(settings: Settings, topic: str, partitions: int) -> bool:
     """Create a topic unless it is there; True if it was made. Raises KafkaError."""
-    admin = KafkaAdminClient(
-        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
-        request_timeout_ms=10_000,
-        bootstrap_timeout_ms=5_000,
-    )
+    admin = connected(KafkaAdminClient, settings, request_timeout_ms=10_000)
     try:
         if topic in admin.list_topics():
             return False

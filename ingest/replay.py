@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from barwright.errors import BarwrightError
 from barwright.ingest import kafka
+from barwright.ingest.bootstrap import UnreachableError
 from barwright.ingest.kafka import KafkaError
 from barwright.ingest.ticks import RefusedError, Trade, Window, number_of, symbol_of, trade_row
 from barwright.settings import Settings
@@ -221,6 +222,8 @@ def command(settings: Callable[[], Settings], file: IO[str], symbol: str | None,
     try:
         with Progress(*columns, console=console) as progress:
             count = replay(current, trades, speed, progress, progress.add_task("replay", total=None))
+    except UnreachableError:
+        raise
     except KafkaError as error:
         raise BarwrightError(f"Kafka: {type(error).__name__}: {error}", "Is it running?") from error
     console.print(f"{count:,} trades acknowledged")

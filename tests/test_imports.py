@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-COMMON = {"sql", "settings", "errors", "log", "machines", "metrics", "reporting", "sources", "channels"}
+COMMON = {"sql", "settings", "errors", "log", "machines", "metrics", "reporting", "sources", "channels", "links"}
 MAY_IMPORT = {
     "sql": set[str](),
     "migrations": COMMON,

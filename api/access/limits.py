@@ -13,12 +13,11 @@ from ipaddress import ip_address
 from math import ceil
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from barwright.api.access import Access
 from barwright.api.errors import ApiError
 from barwright.api.metrics import LIMITED
 from barwright.api.shared import Shared
+from barwright.links.redis import AWAY
 
 ACCOUNT_KEY = "barwright.account"
 DEFAULT = 6000  # points a minute where keys are on: 100 requests a second, or 6 M bars a minute
@@ -156,8 +155,8 @@ class Limiter:
                     pipeline.expire(f"{key}:{minute}", 3 * WINDOW)
                     pipeline.get(f"{key}:{minute - 1}")
                 answers = await pipeline.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            self.shared.breaker.failed(error)
+        except AWAY as error:
+            await self.shared.failed(error)
             return
         self.shared.breaker.succeeded()
         for n, (account, minute, unsent) in enumerate(sent):

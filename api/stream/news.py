@@ -5,12 +5,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from barwright.channels import TICKS
+from barwright.links.redis import AWAY, async_client, close
 from barwright.settings import Settings
 
 TIMEOUT = 1.0  # seconds to connect, and between two checks of a connection on which nothing is said
@@ -22,7 +19,7 @@ class News:
     """Calls `tell(symbols)` for each message, and `tell(None)` when some may have been missed."""
 
     def __init__(self, settings: Settings, tell: Callable[[Iterable[str] | None], None]) -> None:
-        self.url = settings.redis_url
+        self.settings = settings
         self.tell = tell
         self.connected = False
 
@@ -32,7 +29,7 @@ class News:
         while True:
             try:
                 await self._listen()
-            except (RedisError, OSError, TimeoutError) as error:
+            except AWAY as error:
                 if self.connected or not told:
                     log.warning("redis is away, streams ask the database", reason=str(error))
                     told = True
@@ -42,18 +39,18 @@ class News:
             await asyncio.sleep(PAUSE)
 
     async def _listen(self) -> None:
-        redis = Redis.from_url(
-            self.url, socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT, health_check_interval=5,
-            socket_keepalive=True, retry=Retry(NoBackoff(), 0),
-        )  # fmt: skip
-        async with redis, redis.pubsub(ignore_subscribe_messages=True) as channel:
-            await channel.subscribe(TICKS)
-            self.connected = True
-            self.tell(None)
-            while True:
-                message = await channel.get_message(timeout=TIMEOUT)
-                if message is not None:
-                    self._heard(message["data"])
+        redis = async_client(self.settings, TIMEOUT, health_check_interval=5)
+        try:
+            async with redis, redis.pubsub(ignore_subscribe_messages=True) as channel:
+                await channel.subscribe(TICKS)
+                self.connected = True
+                self.tell(None)
+                while True:
+                    message = await channel.get_message(timeout=TIMEOUT)
+                    if message is not None:
+                        self._heard(message["data"])
+        finally:
+            await close(redis)
 
     def _heard(self, data: bytes) -> None:
         try:

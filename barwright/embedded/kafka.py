@@ -43,12 +43,21 @@ _SETTINGS = {
 
 
 class Kafka(Service):
-    """One broker that is its own controller. `jars` is where Maven's download is kept."""
+    """One broker that is its own controller. `jars` is where Maven's download is kept; `protocol` is what it speaks
+    with clients, whose certificates and users are `settings`."""
 
     name = "kafka"
 
-    def __init__(self, home: Path, jars: Path, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        jars: Path,
+        port: int = 0,
+        settings: Mapping[str, str] | None = None,
+        protocol: str = "PLAINTEXT",
+    ) -> None:
         super().__init__(home, port)
+        self.protocol = protocol
         self.jars = jars.resolve() / _version()
         self.settings = {**_SETTINGS, **(settings or {})}
         self.child = Child(self.directory, self.log, "kafka.Kafka", signal.SIGTERM)
@@ -80,8 +89,10 @@ class Kafka(Service):
         settings = {
             **self.settings,
             "log.dirs": str(self.directory / "data"),
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{LOOPBACK}:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "listeners": f"{self.protocol}://{self.address},CONTROLLER://{LOOPBACK}:{controller}",
+            "advertised.listeners": f"{self.protocol}://{self.address}",
+            "inter.broker.listener.name": self.protocol,
+            "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,{self.protocol}:{self.protocol}",
             # Voters by configuration, not in the log: the controller's port may change from run to run.
             "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
         }

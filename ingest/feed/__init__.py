@@ -18,6 +18,7 @@ from barwright.ingest.feed.live import Follower
 from barwright.ingest.feed.metrics import Following
 from barwright.ingest.feed.source import Source
 from barwright.ingest.feed.topics import Topics
+from barwright.links.kafka import options
 from barwright.metrics.health import Health
 from barwright.metrics.listener import listening
 from barwright.reporting import reporter
@@ -32,6 +33,7 @@ SourceOf = Callable[[str, Settings], Source]
 
 def run(settings: Settings, stop: threading.Event, make: SourceOf | None = None) -> None:
     """Feed until `stop` is set; `make` gives a source by its name. Raises what is no outage."""
+    options(settings)  # said at once where they make no sense
     health = Health(settings, "feed")
     health.check("kafka", lambda: kafka.answers(settings))
     told = reporter(settings, "feed", health)

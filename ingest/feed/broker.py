@@ -14,6 +14,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from uuid import UUID
 
 from barwright.errors import BarwrightError
+from barwright.ingest.bootstrap import connected
 from barwright.ingest.kafka import KafkaError, Partition
 from barwright.settings import Settings
 
@@ -126,11 +127,7 @@ class Admin:
     """Topics, by a connection of their own."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = KafkaAdminClient(
-            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
-            request_timeout_ms=REQUEST_MS,
-            bootstrap_timeout_ms=5_000,
-        )
+        self._client = connected(KafkaAdminClient, settings, request_timeout_ms=REQUEST_MS)
 
     def topics(self) -> list[str]:
         """The names of all topics. Raises KafkaError."""

@@ -133,7 +133,7 @@ class Publisher:
             if self._producer is None:
                 self._producer = kafka.producer(
                     self.settings, max_block_ms=broker.REQUEST_MS, request_timeout_ms=broker.REQUEST_MS,
-                    delivery_timeout_ms=broker.DELIVERY_MS, bootstrap_timeout_ms=5_000,
+                    delivery_timeout_ms=broker.DELIVERY_MS,
                 )  # fmt: skip
             # It took a while to make: nobody may want it any more.
             if self._closed:

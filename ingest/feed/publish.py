@@ -36,7 +36,7 @@ class Channel:
         kafka.ensure_topic(settings, self.topic, settings.tick_partitions)
         self._producer = kafka.producer(
             settings, linger_ms=LINGER, max_block_ms=broker.REQUEST_MS, request_timeout_ms=broker.REQUEST_MS,
-            delivery_timeout_ms=broker.DELIVERY_MS, bootstrap_timeout_ms=5_000,
+            delivery_timeout_ms=broker.DELIVERY_MS,
         )  # fmt: skip
         self.partition_of = broker.partitioner(len(self._producer.partitions_for(self.topic)))
         self._news = threading.Condition()

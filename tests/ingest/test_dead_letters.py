@@ -159,7 +159,7 @@ def test_a_topic_that_is_gone_keeps_no_other_from_being_sent(world: World) -> No
     ("variables", "arguments", "said"),
     [
         ({"DATABASE_URL": "postgresql://127.0.0.1:1/none"}, [], "barwright: The database: "),
-        ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, ["--resend"], "barwright: Kafka: "),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, ["--resend"], "barwright: No Kafka broker answers at 127.0.0.1:"),
     ],
 )
 def test_what_is_away_is_said_in_a_sentence(
