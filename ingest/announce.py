@@ -46,8 +46,8 @@ class Announcer(threading.Thread):
     def answers(self) -> bool:
         """Whether Redis does."""
         try:
-            return bool(self._redis.ping())
-        except redis.RedisError:
+            return bool(self._client().ping())
+        except links.AWAY:
             return False
 
     def close(self) -> None:
@@ -67,13 +67,17 @@ class Announcer(threading.Thread):
         if self._redis is not None:
             self._redis.close()
 
+    def _client(self) -> Redis | RedisCluster:
+        """Made when it is needed: one of a cluster connects at once."""
+        self._redis = self._redis or links.client(self._settings, TIMEOUT)
+        return self._redis
+
     def _publish(self) -> bool:
         with self._lock:
             news, self._news = self._news, {}
         try:
             if news:
-                self._redis = self._redis or links.client(self._settings, TIMEOUT)
-                self._redis.publish(TICKS, msgspec.json.encode(news))
+                self._client().publish(TICKS, msgspec.json.encode(news))
         except links.AWAY as error:
             log.warning("nobody is told of new ticks", error=str(error))
             return False
