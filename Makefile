@@ -5,7 +5,9 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 UV := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-annotate --no-header
 
-.PHONY: run test check pages chaos bench diagrams lock clean
+COMPOSE := docker compose -f docker/compose.yml
+
+.PHONY: run test up down secrets check pages chaos bench diagrams lock clean
 
 run: .venv/run  ## everything on this machine, in the foreground; Ctrl-C stops it
 	@$(MAKE) --no-print-directory pages
@@ -14,6 +16,21 @@ run: .venv/run  ## everything on this machine, in the foreground; Ctrl-C stops i
 test: .venv/dev  ## all tests; starts what it needs and leaves nothing running
 	@$(MAKE) --no-print-directory pages
 	@$(BIN)/pytest $(ARGS)
+
+up: secrets  ## everything in containers, on TimescaleDB; ends with a link that logs a browser in
+	@$(COMPOSE) up --build --detach --wait
+	@$(COMPOSE) exec -T serve barwright key link --scope write
+	@echo "Grafana: http://127.0.0.1:$${GRAFANA_PORT:-3000}, user admin, password in docker/secrets/grafana_password"
+
+down:  ## stop the containers; the data stays in their volumes (ARGS=--volumes removes it)
+	@$(COMPOSE) down $(ARGS)
+
+# The folder is for its owner only. The files in it are for all: a container reads them as its own user.
+secrets:  ## make the containers' passwords, those that are missing
+	@mkdir -p docker/secrets && chmod 700 docker/secrets
+	@for file in $$(sed -n 's|.*{file: ./\(secrets/[a-z_]*\)}|docker/\1|p' docker/compose.yml); do \
+	  [ -s $$file ] || { od -An -N24 -tx1 /dev/urandom | tr -d ' \n' > $$file && chmod 644 $$file; } || exit 1; \
+	done
 
 check: .venv/dev  ## lint, format, types, import rule
 	@$(BIN)/ruff check .

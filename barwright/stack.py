@@ -5,12 +5,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 
-from barwright import environment, instance, logins, sources, sql
+from barwright import environment, instance, logins, simulated, sql
 from barwright.embedded import packages
 from barwright.embedded.kafka import Kafka
 from barwright.embedded.ports import LOOPBACK, free_port
@@ -27,9 +26,6 @@ from barwright.sql.roles import LOGINS
 _PORTS = {"postgres": 15432, "kafka": 19092, "valkey": 16379, "simulator": 8100}
 _METRICS = {"feed": 9101, "ingest": 9102, "maintain": 9103, "serve": 9104}
 _SETTING_OF = {"postgres": "database_url", "kafka": "kafka_bootstrap_servers", "valkey": "redis_url"}
-
-# How far the history of our own exchange's markets goes back at first.
-HISTORY = timedelta(days=2)
 
 Say = Callable[[str], None]
 
@@ -61,7 +57,8 @@ class Stack:
                 self._wait_for(service)
         running = self._instance()
         instance.write(self.home, running)
-        self._register()
+        if "simulator_url" not in self.named:
+            simulated.register(self.settings)
         self._start_roles(running)
         return running
 
@@ -156,23 +153,6 @@ class Stack:
             self.say(f"port {_PORTS['simulator']} is taken: the simulated exchange is on {port}")
         return f"http://{LOOPBACK}:{port}"
 
-    def _register(self) -> None:
-        """Have some of our own exchange's markets followed, those that nobody has registered; one that was stopped
-        stays stopped."""
-        if "simulator_url" in self.named:
-            return
-        symbols = [name for symbol in self.settings.simulator_symbols.split(",") if (name := symbol.strip())]
-        given = {
-            "source": SIMULATOR,
-            "start": datetime.now(UTC) - HISTORY,
-            "grace": sources.grace_of(SIMULATOR),
-        }
-        with sql.connect(self.settings.database_url, "run") as connection:
-            for symbol, market in _markets(symbols):
-                base, quote = sources.pair_of(SIMULATOR, market)
-                names = {"symbol": symbol, "market": market, "base": base, "quote": quote}
-                connection.execute(sql.queries("run")["register_unknown"], {**names, **given})
-
     def _start_roles(self, running: Instance) -> None:
         shared = self._environment(**running.exports())
         for kind in LOGINS:  # of the roles, whose own DSN has what each needs
@@ -196,13 +176,6 @@ class Stack:
         servers = {name.upper(): getattr(self.settings, name) for name in _SETTING_OF.values()}
         given = {name: value for name, value in servers.items() if value}
         return environment.with_values({**given, "BARWRIGHT_HOME": str(self.home), **more})
-
-
-def _markets(symbols: list[str]) -> list[tuple[str, str]]:
-    try:
-        return [(symbol, sources.market_of(SIMULATOR, symbol) or "") for symbol in symbols]
-    except BarwrightError as error:
-        raise BarwrightError(f"BARWRIGHT_SIMULATOR_SYMBOLS: {error.message}", error.hint) from error
 
 
 def _services(settings: Settings, home: Path) -> list[Service]:

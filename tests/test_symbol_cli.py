@@ -83,6 +83,17 @@ def test_what_is_refused_is_said_in_a_sentence(run: Run, arguments: list[str], w
     assert words in str(result.exception)
 
 
+def test_the_markets_of_the_simulated_exchange_are_registered_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BARWRIGHT_SIMULATOR_SYMBOLS", "BTCUSD, EUR/USD")
+    assert good(run("symbol", "simulated")) == "registered: BTCUSD, EUR/USD\n"
+    good(run("symbol", "remove", "BTCUSD"))
+    assert good(run("symbol", "simulated")) == "registered: nothing new\n"
+    listed = {row["symbol"]: row for row in map(json.loads, good(run("symbol", "list", "--json")).splitlines())}
+    assert (listed["BTCUSD"]["stopped"], listed["EUR/USD"]["stopped"]) == (True, False)
+    monkeypatch.setenv("BARWRIGHT_SIMULATOR_SYMBOLS", "no symbol")
+    assert "BARWRIGHT_SIMULATOR_SYMBOLS: 'no symbol' is no symbol." in str(run("symbol", "simulated").exception)
+
+
 def test_gaps(run: Run, connection: psycopg.Connection[Any]) -> None:
     assert good(run("gaps")) == "no gaps\n"
     v = (

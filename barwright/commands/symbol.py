@@ -7,10 +7,11 @@ import click
 from rich.table import Table
 
 from barwright import instance, sql
+from barwright import simulated as simulation
 from barwright.api.errors import ApiError
 from barwright.api.registration import Registration, registration
 from barwright.api.symbols import FIELDS
-from barwright.commands.common import Connection, Q, connected, console, named, one, plain, put_json
+from barwright.commands.common import Connection, Q, answered, connected, console, named, one, plain, put_json
 from barwright.commands.watching import watch
 from barwright.errors import BarwrightError
 from barwright.settings import Settings
@@ -54,6 +55,16 @@ def add(settings: Callable[[], Settings], /, symbol: str, wait: bool, as_json: b
             click.echo(_what_happens(wanted, before[0] if before else None, made))
         if wait and made["history_source"]:
             watch(connection, wanted.symbol)
+
+
+@command.command()
+@click.pass_obj
+def simulated(settings: Callable[[], Settings]) -> None:
+    """Register BARWRIGHT_SIMULATOR_SYMBOLS, markets of the simulated exchange, with the history of two days; what is
+    registered, or was stopped, stays as it is. `barwright run` does it by itself."""
+    with answered():
+        made = simulation.register(settings())
+    click.echo(f"registered: {', '.join(made) or 'nothing new'}")
 
 
 def _default_source(settings: Settings) -> str | None:
