@@ -37,6 +37,7 @@ class Commands(LazyGroup):
         "health": ("barwright.commands.health", "Ask a role whether it lives and can work."),
         "metrics": ("barwright.commands.metrics", "List every metric."),
         "role": ("barwright.commands.role", "List the database roles, give them passwords."),
+        "copy": ("barwright.commands.copy", "Copy a database into an empty one of the other engine."),
         "diagram": ("barwright.machines.diagram", "Draw the state machines, as DOT or SVG."),
     }
 
@@ -87,11 +88,12 @@ def maintain() -> None:
 @cli.command()
 def serve() -> None:
     """Answer clients: the HTTP API."""
-    from barwright import log
+    from barwright import log, schema
     from barwright.api import server
 
     attached = _attached()
     log.configure(attached, "serve")
+    schema.demand(attached, empty=True)  # it says by itself, to those who ask, that nothing is migrated yet
     server.run(attached)
 
 
@@ -162,12 +164,13 @@ def _attached() -> "Settings":
 
 def _until_stopped(name: str, role: Callable[["Settings", threading.Event], None]) -> None:
     """Run a role until SIGTERM or SIGINT: it drains, and the process ends with status 0."""
-    from barwright import log
+    from barwright import log, schema
 
     attached, stop = _attached(), threading.Event()
     log.configure(attached, name)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
+    schema.demand(attached)
     role(attached, stop)
 
 

@@ -35,7 +35,7 @@ select
     ),
     array(
         select distinct application_name from pg_stat_activity
-        where datname = current_database() and application_name like 'barwright %%' and pid <> pg_backend_pid() order by 1
+        where datname = current_database() and application_name like 'barwright %' and pid <> pg_backend_pid() order by 1
     );
 
 -- hypertables: how many there are (only where the extension is)

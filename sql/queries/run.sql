@@ -26,3 +26,6 @@ select register_symbol(
     %(symbol)s, %(source)s, %(market)s, %(base)s, %(quote)s, %(start)s, %(source)s, %(grace)s, true
 )
 where not exists (select from symbols where symbol = %(symbol)s and source is not null);
+
+-- revision: how far the schema was migrated
+select version_num from alembic_version;

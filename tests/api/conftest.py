@@ -34,7 +34,7 @@ class Api:
         with log.open("w") as stderr:
             self.process = subprocess.Popen([sys.executable, "-m", "barwright", "serve"], env=env, stderr=stderr)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
-        eventually(lambda: self.client.get("/health/live").raise_for_status(), 20, httpx.HTTPError)
+        eventually(lambda: self.client.get("/health/live").raise_for_status(), 60, httpx.HTTPError)
 
     def get(self, path: str, /, headers: dict[str, str] | None = None, **params: Any) -> httpx.Response:
         """One request."""
