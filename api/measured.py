@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Awaitable, Iterable
 from functools import cache, lru_cache
+from time import perf_counter
 from typing import Any
 
 from litestar.types import ASGIApp, Receive, Send
@@ -50,14 +50,16 @@ class Answer:
     __slots__ = ("began", "metric", "route", "send")
 
     def __init__(self, send: Send, route: str) -> None:
-        self.send, self.route = send, route
+        self.send, self.route, self.began = send, route, perf_counter()
         self.metric: Any = None
-        self.began = time.perf_counter()
 
     def __call__(self, message: Any) -> Awaitable[None]:
         """A message of the application's."""
         if message["type"] == "http.response.start":
-            kind = next((value for name, value in message["headers"] if name == b"content-type"), b"")
+            kind = b""
+            for name, value in message["headers"]:
+                if name == b"content-type":
+                    kind = value
             self.metric = metric(self.route, message["status"], kind)
             if kind.startswith(b"text/event-stream"):
                 self.end()
@@ -66,7 +68,7 @@ class Answer:
     def end(self) -> None:
         """All of it is sent; what was never begun is not counted."""
         if self.metric is not None:
-            self.metric.observe(time.perf_counter() - self.began)
+            self.metric.observe(perf_counter() - self.began)
             self.metric = None
 
 

@@ -58,10 +58,11 @@ def serve(app: Litestar, settings: Settings) -> None:
     listener = _listen(settings)
     services: Services = app.state.services
     services.address = address = _address(listener)
-    shell = Measured(Shell(app, settings, services.access, services.limiter), (route.path for route in app.routes))
+    shell = Shell(app, settings, services.access, services.limiter)
+    measured = Measured(shell, (route.path_format for route in app.routes))
     server = Server(
         uvicorn.Config(
-            shell, loop="uvloop", http=Bounded, ws=Protocol, lifespan="on", log_config=None,
+            measured, loop="uvloop", http=Bounded, ws=Protocol, lifespan="on", log_config=None,
             access_log=False, server_header=False, date_header=False, timeout_graceful_shutdown=GRACE, backlog=2048,
             ws_max_size=MOST_BYTES, ws_per_message_deflate=False,
             proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=settings.trusted_proxies or None,

@@ -24,7 +24,7 @@ from barwright.embedded.postgres import Postgres
 from barwright.embedded.service import Service
 from barwright.embedded.valkey import Valkey
 from barwright.settings import Settings
-from bench import api, export, history, ingest, questdb, refresh, repair, stream
+from bench import api, counting, export, history, ingest, questdb, refresh, repair, stream
 from tests.services import JARS, new_database
 
 _ALONE = "ingest.ticks_per_message_1.processes_1"
@@ -42,11 +42,13 @@ RATIOS = [
     ("produced → client, p50 in ms", "stream.produced_to_client_ms.p50", "≤ 60"),
     ("a year of minutes as Arrow, times COPY in binary", "export.arrow_to_copy", "≤ 1.5"),
     ("ten million bars: most memory of the server, MB", "export.server_most_mb", "≤ 200"),
+    ("metrics, of a cached request's CPU", "metrics.request.share", "≤ 0.05"),
+    ("metrics, of decoding a batch's CPU", "metrics.batch.one.on_time.share", "≤ 0.01"),
     ("uncached p50, times the bare query", "api.database_to_bare_sql_p50", "≤ 2"),
 ]
 
 
-PARTS = ("refresh", "api", "export", "stream", "ingest", "repair", "history")
+PARTS = ("refresh", "api", "metrics", "export", "stream", "ingest", "repair", "history")
 
 
 @contextmanager
@@ -116,6 +118,7 @@ def measure(console: Console, only: tuple[str, ...]) -> dict[str, Any]:
         parts: dict[str, Callable[[str], dict[str, Any]]] = {
             "refresh": refresh.measure,
             "api": lambda dsn: api.measure(dsn, redis_url),
+            "metrics": lambda dsn: counting.measure(dsn, redis_url),
             "export": lambda dsn: export.measure(dsn, redis_url) | {"questdb": questdb.measure(dsn, redis_url, home)},
             "stream": lambda dsn: stream.measure(dsn, brokers, redis_url),
             "ingest": lambda dsn: ingest.measure(dsn, brokers, redis_url),

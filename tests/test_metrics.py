@@ -218,7 +218,7 @@ def test_serve_says_how_it_answers(system: System) -> None:
     want = {
         (name, "json", "/v1/bars", "2xx"): 3,
         (name, "csv", "/v1/bars", "2xx"): 1,
-        (name, "json", "/v1/symbols/{symbol}", "4xx"): 1,
+        (name, "json", "/v1/symbols/{name}", "4xx"): 1,
         (name, "json", "/health/live", "2xx"): 1,
         (name, "json", "unmatched", "4xx"): 1,
         (name, "event-stream", "/v1/stream", "2xx"): 1,
@@ -307,12 +307,12 @@ def test_health_without_anybody_to_ask(tmp_path: Path) -> None:
 
 
 def test_a_loop_that_works_for_long_is_not_stuck_while_the_database_answers() -> None:
-    health = Health(Settings(stuck_after=0.05), "maintain")
+    health = Health(Settings(stuck_after=0.02), "maintain")
     loop, up = health.loop("round"), True
     health.check("database", lambda: up, kept=0)
     assert health.live()[0]
     loop.turn("advance")
-    time.sleep(0.1)
+    time.sleep(0.05)
     assert health.live()[0]
     up = False
     assert health.live() == (False, {"status": "stuck", "message": "maintain is stuck: round (advance) for 0 s."})
@@ -321,7 +321,7 @@ def test_a_loop_that_works_for_long_is_not_stuck_while_the_database_answers() ->
     assert health.live()[0]
     up = True
     loop.turn("advance")
-    time.sleep(1.05)
+    time.sleep(0.45)
     assert not health.live()[0]
 
 
