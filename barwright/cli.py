@@ -31,6 +31,8 @@ class Commands(LazyGroup):
         "gaps": ("barwright.commands.gaps", "List what is missing of the history."),
         "backfill": ("barwright.commands.backfill", "Ask for a symbol's history, and show how far it is."),
         "audit": ("barwright.commands.audit", "Show what the auditor found, or look at every bar now."),
+        "status": ("barwright.commands.status", "Show what runs, how far it is, and whether that is well."),
+        "doctor": ("barwright.commands.doctor", "Find what is wrong with servers, settings and roles, and what to do."),
         "key": ("barwright.commands.key", "Make keys of the API, list them, revoke them; make login links."),
         "backup": ("barwright.commands.backup", "Back the database up while everything runs."),
         "restore": ("barwright.commands.restore", "Fill an empty database from a backup."),

@@ -1,0 +1,1 @@
+"""What is wrong with Barwright and its servers, and what to do: `barwright doctor` and `barwright status`."""

@@ -1,0 +1,199 @@
+"""`barwright doctor` and `status` beside a real `barwright run`: nothing is wrong, and each planted fault is named."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from barwright import instance
+from barwright.commands import status
+from barwright.doctor import database, setup
+from barwright.doctor.examination import Examination, examine
+from barwright.doctor.finding import Finding
+from barwright.doctor.look import Server
+from barwright.ingest.kafka import producer
+from barwright.settings import Settings
+from tests.test_run import FIRST, Running, wait_for
+
+Sql = Callable[[str], Any]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A whole Barwright, stopped afterwards."""
+    running = Running(tmp_path_factory.mktemp("doctor"))
+    try:
+        running.wait_until_ready(FIRST)
+        yield running
+    finally:
+        running.kill_everything()
+
+
+@pytest.fixture
+def settings(running: Running) -> Settings:
+    """Attached to it, as the commands are."""
+    return instance.attach(Settings(home=running.home / "state"))
+
+
+@pytest.fixture
+def sql(settings: Settings) -> Iterator[Sql]:
+    """Does something to its database, as the server's owner."""
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        connection.execute("set search_path = barwright")
+        yield connection.execute
+
+
+@contextmanager
+def planted(sql: Sql, fault: str, cure: str) -> Iterator[None]:
+    sql(fault)
+    try:
+        yield
+    finally:
+        sql(cure)
+
+
+def named(found: Examination, what: str, said: str) -> Finding:
+    """The one finding about something that says so, and tells what to do."""
+    (finding,) = [each for each in found.findings if each.what == what and said in each.said and each.state != "well"]
+    assert finding.todo
+    return finding
+
+
+def test_nothing_is_wrong_with_what_runs(running: Running, settings: Settings) -> None:
+    prefix = settings.role_prefix
+    code, output, errors = running.ask("doctor")
+    assert (code, errors) == (0, ""), output
+    assert output.endswith("no problem\n")
+    code, output, _ = running.ask("status", "--json")
+    told = json.loads(output)
+    assert (code, told["verdict"], told["findings"]) == (0, "well", [])
+    assert all(role["running"] for role in told["roles"].values())
+    assert told["roles"]["ingest"]["users"] == [f"{prefix}_ingest"]
+    assert told["levels"]["1m"]["watermark_overdue"] < 30
+    code, output, _ = running.ask("status")
+    assert code == 0
+    for word in ("engine    postgres", f"{prefix}_maintain", "4h", "no problem"):
+        assert word in output
+
+
+@pytest.mark.parametrize(
+    ("fault", "cure", "what", "said"),
+    [
+        ("revoke insert on ticks from {prefix}_ingest", "grant insert on ticks to {prefix}_ingest",
+         "privileges", "{prefix}_ingest may not insert ticks"),
+        ("grant select on ticks to {prefix}_read", "revoke select on ticks from {prefix}_read",
+         "privileges", "{prefix}_read may, and must not, select ticks"),
+        ("update meta set engine = 'timescaledb'", "update meta set engine = 'postgres'",
+         "edition", "built on TimescaleDB, and the server has none"),
+        ("update level set watermark = watermark + interval '3 days' where name = '1d'",
+         "update level set watermark = watermark - interval '3 days' where name = '1d'",
+         "watermark", "ahead of the clock"),
+       ("insert into audit_finding  (symbol, \"interval\", bucket, expected, found) values ('X','1m', now(), '1', '1')",
+         "delete from audit_finding", "auditor", "1 bars differ from their ticks"),
+        ("update alembic_version set version_num = '0003'", "update alembic_version set version_num = '{newest}'",
+         "schema", "Its revision is 0003"),
+        ("update alembic_version set version_num = '9999'", "update alembic_version set version_num = '{newest}'",
+         "schema", "newer than this Barwright"),
+        ("update ingest_offset set skipped = 7 where partition = 0", "update ingest_offset set skipped = 0",
+         "ingest", "records were gone from Kafka"),
+        ("insert into dead_letter values (gen_random_uuid(), 0, 0, 0, 't', now(), 'price: none', '')",
+         "delete from dead_letter", "dead letters", "1 in the last hour (1 in all), the newest: price: none"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_the_database(sql: Sql, settings: Settings, fault: str, cure: str, what: str, said: str) -> None:
+    (newest,) = sql("select version_num from alembic_version").fetchone()
+    fault, cure, said = (text.format(newest=newest, prefix=settings.role_prefix) for text in (fault, cure, said))
+    with planted(sql, fault, cure):
+        assert named(examine(settings), what, said).state == "problem"
+
+
+def test_topics_that_do_not_keep_ticks(settings: Settings) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    try:
+        for name, value, said in (
+            ("retention.ms", "600000", "keeps messages for 0.2 h"), ("cleanup.policy", "compact", "is compacted"),
+        ):  # fmt: skip
+            topic = ConfigResource(ConfigResourceType.TOPIC, settings.tick_topic, {name: value})
+            admin.alter_configs([topic])
+            assert named(examine(settings), "kafka", said).state == "problem"
+            admin.reset_configs([ConfigResource(ConfigResourceType.TOPIC, settings.tick_topic, {name: None})])
+    finally:
+        admin.close()
+
+
+def test_a_clock_that_is_wrong(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = time.time
+    monkeypatch.setattr(database.time, "time", lambda: right() - 3)
+    assert named(examine(settings), "clock", "3.0 s ahead of this machine's").state == "problem"
+
+
+@pytest.mark.parametrize(
+    ("update", "what", "said"),
+    [
+        ({"database_url": "postgresql://127.0.0.1:1/none"}, "database", "Connection refused"),
+        ({"kafka_bootstrap_servers": "127.0.0.1:1"}, "kafka", "No Kafka broker answers at 127.0.0.1:1"),
+        ({"redis_url": "redis://127.0.0.1:1"}, "redis", "It does not answer"),
+        ({"page_ttl": 8 * 86_400}, "settings", "BARWRIGHT_PAGE_TTL=691200"),
+        ({"raw_retention_days": 1.0}, "settings", "BARWRIGHT_RAW_RETENTION_DAYS=1"),
+        ({"host": "0.0.0.0", "keys": "off"}, "settings", "0.0.0.0"),
+    ],
+)
+def test_settings_that_are_wrong(settings: Settings, update: dict[str, Any], what: str, said: str) -> None:
+    named(examine(settings.model_copy(update=update)), what, said)
+
+
+def test_a_disk_that_is_full(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup.shutil, "disk_usage", lambda _: (100e9, 99e9, 1e9))
+    assert [(finding.state, finding.said[:14]) for finding in setup.disk(settings)] == [("problem", "1.0 of 100.0 G")]
+
+
+@pytest.mark.parametrize(
+    ("server", "what", "said"),
+    [
+        ({"engine": "timescaledb", "timescaledb": "2.29.2", "edition": "apache"}, "edition", "Apache edition"),
+        ({"engine": "timescaledb", "timescaledb": "2.28.1", "edition": "timescale"}, "version", "can lose data"),
+        ({"number": 150_004, "postgres": "15.4"}, "database", "15.4 is too old"),
+        ({"is_standby": True}, "database", "standby"),
+    ],
+)
+def test_a_server_that_does_not_fit(settings: Settings, server: dict[str, Any], what: str, said: str) -> None:
+    fit = Server("postgres", 180_006, "18.6", None, None, "0004", 0.0, False, "me", 1, 100)
+    assert not [each for each in database.fitness(fit, settings) if each.state != "well"]
+    found = Examination([*database.fitness(fit._replace(**server), settings)], None, None)
+    named(found, what, said)
+
+
+def test_what_has_stopped_and_what_piles_up(running: Running, settings: Settings, sql: Sql) -> None:
+    supervisor = running.process
+    supervisor.send_signal(signal.SIGSTOP)  # it would start them again
+    try:
+        for process in running.processes():
+            if process.cwd().endswith(("roles/maintain", "roles/ingest", "valkey")):
+                process.kill()
+        sql("select register_symbol('OLDUSD', 'none', 'X', 'X', 'Y', now() - interval '1 day', 'none', '1 min', true)")
+        sql("update symbols set registered_at = now() - interval '1 hour' where symbol = 'OLDUSD'")
+        sender = producer(settings)
+        for n in range(30_000):
+            trade = {"type": "trade", "symbol": "FULL", "ts": 1_700_000_000_000 + n, "id": n, "price": "1", "size": "1"}
+            sender.send(settings.tick_topic, key=b"FULL", value=json.dumps(trade).encode())
+        sender.close()
+        wait_for(lambda: {"maintain", "ingest"} <= {finding.what for finding in examine(settings).problems}, 10)
+        found = examine(settings)
+        named(found, "maintain", "bars are not closed")
+        named(found, "ingest", "nothing lands in the database")
+        named(found, "kafka", "is full of what has not landed (30,")
+        named(found, "redis", "It does not answer")
+        named(found, "gaps", "the oldest for 60 min")
+        assert status.told(found)["verdict"] == "problem"
+    finally:
+        supervisor.send_signal(signal.SIGCONT)
+    sql("select purge_symbol('OLDUSD')")
+    wait_for(lambda: sql("select count(*) from ticks where symbol = 'FULL'").fetchone() == (30_000,), 60)
+    wait_for(lambda: not examine(settings).problems, 60)
