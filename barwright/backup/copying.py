@@ -1,6 +1,8 @@
 """Another engine: all of one database is copied into an empty one, its bars are made again there and compared."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -41,13 +43,28 @@ def copy(origin: str, settings: Settings, told: Callable[[str], None]) -> dict[s
         source.execute(Q["no_hurry"])
         source.execute(Q["snapshot"])
         first, last = _fit(source, target)
-        if first is not None and last is not None:
-            _ticks(source, target, first, last, told)
-        _tables(source, target, told)
-        if first is not None:
-            _old_bars(source, target, first, told)
-        _roll_up(source, target, first, told)
+        with _undisturbed(target):
+            if first is not None and last is not None:
+                _ticks(source, target, first, last, told)
+                _old_bars(source, target, first, told)
+            _tables(source, target, told)
+            _roll_up(source, target, first, told)
         return _compare(source, target, told)
+
+
+@contextmanager
+def _undisturbed(target: Connection) -> Iterator[None]:
+    """TimescaleDB's policies stand still: they would refresh what is only half there."""
+    if not _is_timescaledb(target):
+        yield
+        return
+    jobs = _row(target.execute(Q["pause_jobs"]))[0]
+    try:
+        while _row(target.execute(Q["running_jobs"]))[0]:
+            time.sleep(0.1)
+        yield
+    finally:
+        target.execute(Q["resume_jobs"], {"jobs": jobs or []})
 
 
 def _fit(source: Connection, target: Connection) -> tuple[datetime | None, datetime | None]:
@@ -100,28 +117,39 @@ def _tables(source: Connection, target: Connection, told: Callable[[str], None])
 
 def _old_bars(source: Connection, target: Connection, first: datetime, told: Callable[[str], None]) -> None:
     """Bars of days whose ticks have been dropped, as they are. (Ticks go by whole weeks or days.)"""
-    has_timescaledb = _row(target.execute("select engine = 'timescaledb' from meta"))[0]
-    day = first.replace(hour=0, minute=0, second=0, microsecond=0)
-    for name, home in target.execute(Q["homes" if has_timescaledb else "homes_plain"]).fetchall():
+    day, oldest = first.replace(hour=0, minute=0, second=0, microsecond=0), _row(source.execute(Q["oldest"]))[0]
+    if oldest >= day:
+        return
+    # Rolled up while there is nothing: a TimescaleDB refresh would else take those days for never looked at, and empty
+    # them.
+    _advance(target, {level.name: day for level in levels(target)}, oldest, told)
+    into_timescaledb = _is_timescaledb(target)
+    where = SQL(
+        " as bar where bucket < {} and not exists (select from coarse_bars as c where c.symbol = bar.symbol "
+        "and c.bucket >= day_floor(bar.bucket) and c.bucket < day_floor(bar.bucket) + interval '1 day')"
+    ).format(day)
+    for name, home in target.execute(Q["homes" if into_timescaledb else "homes_plain"]).fetchall():
         told(f"bars of {name} older than the ticks")
-        columns = [column for column in BAR if has_timescaledb or column != "vwap"]
-        where = SQL(
-            " as bar where bucket < {} and not exists (select from coarse_bars as c where c.symbol = bar.symbol "
-            "and c.bucket >= day_floor(bar.bucket) and c.bucket < day_floor(bar.bucket) + interval '1 day')"
-        ).format(day)
+        columns = [column for column in BAR if into_timescaledb or column != "vwap"]
         _stream(source, target, f"ohlcv_{name}", columns, where, home)
 
 
 def _roll_up(source: Connection, target: Connection, first: datetime | None, told: Callable[[str], None]) -> None:
-    """Make the bars, from the first tick on."""
-    for name, sealed in source.execute(Q["levels"]).fetchall():
-        target.execute(Q["begin_at"], {"name": name, "sealed": sealed, "first": first or sealed})
-    engine = engine_of(target)
+    """Make the bars, from the first tick on, and lay coarse days into them."""
+    _advance(target, dict(source.execute(Q["levels"]).fetchall()), first, told)
+    target.execute(Q["coarse_days"])
+    PATIENTLY(engine_of(target).repair)
+
+
+def _advance(
+    target: Connection, sealed: dict[str, datetime], first: datetime | None, told: Callable[[str], None]
+) -> None:
+    """Roll every level up from a time to where it is sealed."""
+    for name, until in sealed.items():
+        target.execute(Q["begin_at"], {"name": name, "sealed": until, "first": first or until})
     for level in levels(target):
         told(f"making the bars of {level.name}")
-        PATIENTLY(engine.advance, level.name)
-    target.execute(Q["coarse_days"])
-    PATIENTLY(engine.repair)
+        PATIENTLY(engine_of(target).advance, level.name)
 
 
 def _compare(source: Connection, target: Connection, told: Callable[[str], None]) -> dict[str, int]:
@@ -159,6 +187,10 @@ def _stream(
     ):
         for block in rows:
             sink.write(block)
+
+
+def _is_timescaledb(connection: Connection) -> bool:
+    return bool(_row(connection.execute(Q["engine"]))[0] == "timescaledb")
 
 
 def _row(cursor: Any) -> tuple[Any, ...]:

@@ -30,7 +30,8 @@ class File(msgspec.Struct, frozen=True):
 
 class Manifest(msgspec.Struct, frozen=True):
     """A backup: made when (by the database's clock), by which Barwright, of what. `postgres` and `pg_dump` are major
-    versions; `closed_until` is up to where minutes were closed."""
+    versions; `closed_until` is up to where minutes were closed; `owners` are the database roles that TimescaleDB's
+    jobs belong to."""
 
     made_at: datetime
     barwright: str
@@ -44,6 +45,7 @@ class Manifest(msgspec.Struct, frozen=True):
     timescaledb_schema: str | None
     closed_until: datetime
     positions: list[Position]
+    owners: list[str] = []
     files: dict[str, File] = {}
     format: int = FORMAT
 

@@ -31,7 +31,7 @@ def restore(settings: Settings, folder: Path, jobs: int, told: Callable[[str], N
         program = programs.find("pg_restore", max(backup.postgres, backup.pg_dump))
         timescaledb = backup.timescaledb is not None
         if timescaledb:
-            _prepare(connection, backup)
+            _prepare(connection, backup, settings.role_prefix)
     with sql.connect(settings.database_url, "restore", autocommit=True) as connection:
         if timescaledb:
             connection.execute(Q["pre_restore"])
@@ -71,8 +71,18 @@ def _fits(connection: psycopg.Connection[Any], backup: Manifest) -> None:
         raise BarwrightError("This database has hypertables already.", _EMPTY)
 
 
-def _prepare(connection: psycopg.Connection[Any], backup: Manifest) -> None:
-    """The extension, in the version and schema of the backup; the next session loads that version."""
+def _prepare(connection: psycopg.Connection[Any], backup: Manifest, prefix: str) -> None:
+    """What the dump takes for granted: the database roles that its jobs belong to, and the extension, in the version
+    and schema of the backup; the next session loads that version."""
+    connection.execute(Q["role_prefix"], {"prefix": prefix})
+    if connection.execute(Q["absent"], {"names": backup.owners}).fetchall():
+        connection.execute(sql.read("common/roles.sql"))
+    if absent := [name for (name,) in connection.execute(Q["absent"], {"names": backup.owners})]:
+        raise BarwrightError(
+            f"Jobs of the backup belong to database roles that this server has not: {', '.join(absent)}.",
+            "Set BARWRIGHT_ROLE_PREFIX as it was, or create them: "
+            + "; ".join(f'create role "{name}" login' for name in absent),
+        )
     schema = backup.timescaledb_schema or "public"
     connection.execute(SQL("create schema if not exists {}").format(Identifier(schema)))
     connection.execute(

@@ -46,7 +46,9 @@ def _facts(connection: psycopg.Connection[Any]) -> dict[str, Any]:
     assert cursor.description is not None
     names = [column.name for column in cursor.description]
     positions = [Position(*position) for position in connection.execute(Q["positions"])]
-    return {**dict(zip(names, row, strict=True)), "barwright": __version__, "positions": positions}
+    facts = {**dict(zip(names, row, strict=True)), "barwright": __version__, "positions": positions}
+    owners = [name for (name,) in connection.execute(Q["owners"])] if facts["timescaledb"] else []
+    return {**facts, "owners": owners}
 
 
 def _words(connection: psycopg.Connection[Any], engine: str, target: Path, jobs: int) -> list[str | Path]:

@@ -23,6 +23,15 @@ from meta left join pg_extension as e on e.extname = 'timescaledb' and engine = 
 -- positions: where ingest reads on
 select topic, partition, topic_id::text, next_offset from ingest_offset order by topic, partition;
 
+-- owners: the database roles that TimescaleDB's jobs belong to (those below 1000 are its own)
+select distinct owner::text from timescaledb_information.jobs where job_id >= 1000 order by 1;
+
+-- role_prefix: how the database roles that common/roles.sql makes are named
+select set_config('barwright.role_prefix', %(prefix)s, false);
+
+-- absent: which of these roles the server has not
+select name from unnest(%(names)s::text[]) as name where to_regrole(quote_ident(name)) is null;
+
 -- target: what a backup is to be restored into: the server's major version, its TimescaleDB, the versions it could install,
 -- whether Barwright's schema or a hypertable is there, and who of ours is connected
 select

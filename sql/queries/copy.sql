@@ -62,6 +62,23 @@ from level as l order by ordinal;
 -- homes_plain: the same where there is no TimescaleDB
 select name, 'rollup_' || name from level order by ordinal;
 
+-- engine: the engine of a database
+select engine from meta;
+
+-- pause_jobs: keep TimescaleDB's policies (its own jobs have numbers below 1000) from refreshing under our hands
+select array_agg(j.job_id)
+from timescaledb_information.jobs as j cross join lateral alter_job(j.job_id, scheduled => false) as paused
+where j.job_id >= 1000 and j.scheduled;
+
+-- running_jobs: those that had begun
+select count(*) from timescaledb_information.job_stats where job_id >= 1000 and job_status = 'Running';
+
+-- resume_jobs: let them go on
+select alter_job(job_id, scheduled => true) from unnest(%(jobs)s::integer[]) as job_id;
+
+-- oldest: the month of the oldest bar
+select min(bucket) from ohlcv_1mo;
+
 -- sums: per symbol, how many bars a level ({view}) has, and a sum over all of them and every digit, whatever their order
 select symbol, count(*), sum(hashtextextended(concat_ws('|',
     extract(epoch from bucket), trim_scale(open), trim_scale(high), trim_scale(low), trim_scale(close), trim_scale(volume),

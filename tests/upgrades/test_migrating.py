@@ -1,5 +1,7 @@
 """From the first landed schema, filled, to the newest: nothing is lost, and the database works on; on both engines."""
 
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -84,6 +86,33 @@ def test_a_filled_database_is_brought_forward(dsn: str, place: Place) -> None:
         assert load.state(connection) == before
         _goes_on(connection)
     migrations.upgrade(settings)
+
+
+def test_nobody_waits_long_for_a_migration_that_waits(empty_database: str) -> None:
+    """A long read holds a table that is to be changed; whoever else wants the table passes nevertheless."""
+    settings = Settings(database_url=empty_database)
+    migrations.upgrade(settings, "0003")
+    done = threading.Event()
+
+    def upgrade() -> None:
+        migrations.upgrade(settings)
+        done.set()
+
+    migrating, slowest, turns = threading.Thread(target=upgrade), 0.0, 0
+    with connect(empty_database) as reader, connect(empty_database) as ingest:
+        reader.execute("begin; select from symbols limit 1")
+        migrating.start()
+        began = time.monotonic()
+        while not done.is_set():
+            asked = time.monotonic()
+            ingest.execute("insert into symbols (symbol) values ('A') on conflict do nothing")
+            slowest, turns = max(slowest, time.monotonic() - asked), turns + 1
+            if time.monotonic() - began > 3 and slowest > 0.5:
+                reader.execute("rollback")  # it was waited for, and others had to wait with it
+            time.sleep(0.01)
+    migrating.join()
+    assert turns > 20
+    assert 0.5 < slowest < 10
 
 
 def _goes_on(connection: psycopg.Connection[Any]) -> None:
