@@ -136,12 +136,16 @@ class Stack:
             self.say(f"{', '.join(reasons)} work as the given database user, not as roles of their own: {why}")
 
     def _instance(self) -> Instance:
+        # Who takes any port for the API has several instances; none of them is to be in another's way.
+        metrics = {
+            role: f"{LOOPBACK}:{free_port(preferred if self.settings.port else 0)}"
+            for role, preferred in _METRICS.items()
+        }
         port = free_port(self.settings.port)
         if self.settings.port not in (0, port):
             self.say(f"port {self.settings.port} is taken: the API is on {port}")
         self.settings = self.settings.model_copy(update={"port": port, "simulator_url": self._simulator_url()})
         servers = {name: getattr(self.settings, name) for name in (*_SETTING_OF.values(), "simulator_url")}
-        metrics = {role: f"{LOOPBACK}:{free_port(preferred)}" for role, preferred in _METRICS.items()}
         return Instance(pid=os.getpid(), engine=self.engine, port=port, metrics=metrics, **servers)
 
     def _simulator_url(self) -> str:

@@ -5,6 +5,7 @@ By CPU seconds, so that a busy machine tells the same.
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from uuid import UUID
 
 import msgspec
 
+from barwright import sql
+from barwright.api.measured import Measured
+from barwright.api.metrics import HITS
 from barwright.ingest import metrics
 from barwright.ingest.batch import Batch
 from barwright.ingest.claims import Chunk, Claim
@@ -21,17 +25,7 @@ from barwright.ingest.ticks import Window
 from bench import api
 from bench.ingest import BATCH, START, message
 
-# The server of bench.api, its metrics left out where the environment says so.
-BARE = """
-import os
-if os.environ["METRICS"] == "off":
-    from barwright.api import metrics, server
-    class Nothing:
-        def inc(self, n=1): pass
-    metrics.HITS["answer"] = Nothing()
-    server.Measured = lambda app, templates: app
-"""
-ROUNDS = 5
+ROUNDS = 3
 
 
 def measure(dsn: str, redis_url: str, symbols: int = 2, seconds: float = 1.5) -> dict[str, Any]:
@@ -40,7 +34,7 @@ def measure(dsn: str, redis_url: str, symbols: int = 2, seconds: float = 1.5) ->
 
 
 def batches() -> dict[str, Any]:
-    """10,000 trades, one a message and a hundred: what counting adds to decoding them, half of what landing takes."""
+    """10,000 trades, one a message and a hundred: what counting adds to decoding them, a part of what landing takes."""
     found: dict[str, Any] = {}
     for size, together in (("one", 1), ("hundred", 100)):
         values = [
@@ -85,31 +79,44 @@ def _cpu(work: Callable[[], object], rounds: int = 30) -> float:
 
 
 def requests(dsn: str, redis_url: str, symbols: int, seconds: float) -> dict[str, Any]:
-    """CPU of the server for each request of a cached page, with metrics and without, in turns."""
-    from barwright import sql
-
+    """What counting adds to an answer, and the server's CPU for one of a cached page. With and without it, the servers
+    differed by less than two runs of one on a busy machine; by itself it can be told."""
     with sql.connect(dsn, "bench", autocommit=True) as connection:
         api._fill(connection, symbols)
     path = f"/v1/bars?symbol=S1&interval=1m&start={api.START.timestamp() + 3 * 86400:.0f}&limit={api.BARS}"
-    whole = {"STATIC_BYTES": "1"}
-    plain = api.SERVER
-    found: dict[str, list[float]] = {"on": [], "off": []}
-    try:
-        api.SERVER = BARE + plain
-        with (
-            api._server(dsn, redis_url, METRICS="on", **whole) as on,
-            api._server(dsn, redis_url, METRICS="off", **whole) as off,
-        ):
-            for _ in range(ROUNDS):
-                for name, port in (("on", on), ("off", off)):
-                    found[name].append(_cpu_of_requests(port, path, seconds))
-    finally:
-        api.SERVER = plain
-    with_metrics, without = (statistics.median(found[name]) for name in ("on", "off"))
-    return {
-        "with_us": round(with_metrics, 1), "without_us": round(without, 1),
-        "share": round(with_metrics / without - 1, 4),
+    with api._server(dsn, redis_url, STATIC_BYTES="1") as port:
+        request = statistics.median(_cpu_of_requests(port, path, seconds) for _ in range(ROUNDS))
+    counting = _counting()
+    return {"cached_us": round(request, 1), "counting_us": round(counting, 2), "share": round(counting / request, 4)}
+
+
+def _counting(times: int = 20_000) -> float:
+    """Microseconds that measuring an answer and counting a hit add to it."""
+    start = {
+        "type": "http.response.start", "status": 200,
+        "headers": [(b"etag", b'"x"'), (b"vary", b"accept"), (b"content-type", b"application/json")],
     }  # fmt: skip
+    body = {"type": "http.response.body", "body": b"x", "more_body": False}
+    scope = {"type": "http", "path": "/v1/bars"}
+
+    async def send(_: Any) -> None:
+        pass
+
+    async def bare(_: Any, __: Any, send: Any) -> None:
+        await send(start)
+        await send(body)
+
+    async def counted(scope: Any, receive: Any, send: Any) -> None:
+        HITS["answer"].inc()
+        await bare(scope, receive, send)
+
+    async def many(app: Any) -> None:
+        for _ in range(times):
+            await app(scope, None, send)
+
+    measured = Measured(counted, ["/v1/bars"])
+    with_it, without = (_cpu(lambda a=app: asyncio.run(many(a)), 5) for app in (measured, bare))  # type: ignore[misc]
+    return (with_it - without) / times
 
 
 def _cpu_of_requests(port: int, path: str, seconds: float) -> float:

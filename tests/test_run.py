@@ -110,6 +110,8 @@ def test_it_runs_is_attached_to_and_stops_in_order(run: Run) -> None:
     variables = running.variables()
     api = f"http://127.0.0.1:{variables['BARWRIGHT_PORT']}"
     assert httpx.get(f"{api}/health/ready").status_code == 200
+    wait_for(lambda: running.ask("health")[0] == 0)
+    assert running.ask("health")[1] == "feed: ready; ingest: ready; maintain: ready; serve: ready\n"
     with psycopg.connect(variables["DATABASE_URL"]) as connection:
         wait_for(lambda: connection.execute("select count(*) from ohlcv_1m").fetchone() != (0,))
         names = connection.execute("select distinct application_name, usename from pg_stat_activity").fetchall()
