@@ -30,6 +30,7 @@ class Commands(LazyGroup):
         "symbol": ("barwright.commands.symbol", "Register symbols, list them, remove them."),
         "gaps": ("barwright.commands.gaps", "List what is missing of the history."),
         "backfill": ("barwright.commands.backfill", "Ask for a symbol's history, and show how far it is."),
+        "storage": ("barwright.commands.storage", "Show what ticks and bars take, and what is kept for how long."),
         "audit": ("barwright.commands.audit", "Show what the auditor found, or look at every bar now."),
         "status": ("barwright.commands.status", "Show what runs, how far it is, and whether that is well."),
         "doctor": ("barwright.commands.doctor", "Find what is wrong with servers, settings and roles, and what to do."),

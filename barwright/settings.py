@@ -7,9 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from barwright import retention
 from barwright.environment import Environment
 
 
@@ -138,7 +139,6 @@ class Settings(BaseSettings):
     batch_rows: int = Field(10_000, ge=1, le=100_000, description="most rows in one ingest transaction")
     writers: int = Field(2, ge=1, le=8, description="database connections one ingest process writes with")
     future_skew: float = Field(5.0, ge=0, description="seconds a tick may lie ahead of the clock before it is refused")
-    raw_retention_days: float | None = Field(None, gt=0, description="ticks older than this are refused; empty: none")
 
     seal_lag: float = Field(2.0, ge=0, description="seconds the seal trails the database's clock")
     maintain_interval: float = Field(1.0, gt=0, description="seconds between two rounds of maintain")
@@ -175,6 +175,31 @@ class Settings(BaseSettings):
     backfill_workers: int = Field(4, ge=1, description="histories one feed fetches at the same time from one source")
     correction_hours: float = Field(24.0, gt=0, description="hours between two imports of the last day's bars")
     topic_quiet: float = Field(300.0, gt=0, description="seconds after which a symbol's dynamic topic is deleted")
+
+    raw_retention_days: float | None = Field(
+        None,
+        gt=0,
+        description="days ticks (and imported minutes) are kept: older ones are dropped and refused, their bars stay; "
+        "empty: for ever",
+    )
+    compress_after_days: float = Field(
+        7.0, ge=0, description="days after which TimescaleDB compresses what is closed; 0: never"
+    )
+    level_retention: str = Field(
+        "",
+        description="days bars are kept, LEVEL=DAYS,… (1m=730,5m=1825), none shorter than what it is made of; "
+        "levels not named, and 1d, are kept for ever",
+    )
+    refresh_floor_days: float | None = Field(
+        None,
+        ge=retention.LEAST_FLOOR,
+        description="days back that TimescaleDB's own refresh looks while no maintain runs; empty: 30, and a day less "
+        "than ticks are kept",
+    )
+    chunk_hours: int | None = Field(
+        None,
+        description="hours of ticks in a chunk or partition; empty: by the data rate (bench/README.md has the rule)",
+    )
 
     cryptocompare_rest_url: str = Field(
         "https://min-api.cryptocompare.com",
@@ -227,3 +252,43 @@ class Settings(BaseSettings):
                 if not conninfo_to_dict(self.database_url).get("password"):
                     self.__dict__["database_url"] = make_conninfo(self.database_url, password=password)
         return self
+
+    @field_validator("raw_retention_days", "compress_after_days", "refresh_floor_days", "chunk_hours", mode="before")
+    @classmethod
+    def _empty(cls, value: object, info: ValidationInfo) -> object:
+        """An empty variable is none; for compression that is never."""
+        if value != "":
+            return value
+        return 0 if info.field_name == "compress_after_days" else None
+
+    @field_validator("raw_retention_days")
+    @classmethod
+    def _kept(cls, days: float | None, info: ValidationInfo) -> float | None:
+        if days is not None and "correction_hours" in info.data:
+            retention.check_ticks(days, info.data["correction_hours"])
+        return days
+
+    @field_validator("compress_after_days", "refresh_floor_days", "level_retention", "chunk_hours")
+    @classmethod
+    def _fits(cls, value: Any, info: ValidationInfo) -> Any:
+        """Nothing is dropped that is still needed; see retention.py."""
+        if not value or "raw_retention_days" not in info.data:
+            return value
+        ticks = info.data["raw_retention_days"]
+        match info.field_name:
+            case "compress_after_days":
+                retention.check_compression(value, ticks)
+            case "refresh_floor_days":
+                retention.check_floor(value, ticks)
+            case "level_retention":
+                retention.check_levels(retention.days_of(value), ticks)
+            case "chunk_hours" if value not in retention.CHUNK_HOURS:
+                raise ValueError(f"take one of {', '.join(map(str, retention.CHUNK_HOURS))}")
+        return value
+
+    @property
+    def refresh_floor(self) -> float:
+        """Days back that the engine's own refresh looks."""
+        if self.refresh_floor_days is not None:
+            return self.refresh_floor_days
+        return min(retention.FLOOR, (self.raw_retention_days or retention.FLOOR + 1) - 1)

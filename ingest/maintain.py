@@ -18,6 +18,7 @@ from psycopg import Connection
 
 from barwright import sql
 from barwright.ingest import maintain_metrics as metrics
+from barwright.ingest import policies
 from barwright.machines.coordinator import Coordinator
 from barwright.metrics.health import Health, Loop
 from barwright.metrics.listener import listening
@@ -78,22 +79,28 @@ def _session(settings: Settings, stop: threading.Event, machine: Coordinator, lo
         log.info("maintaining", engine=maintenance.engine.name)
         metrics.LEADER.set(1)
         try:
-            while not stop.is_set():
-                begun = time.monotonic()
-                try:
-                    with machine.guard():
-                        maintenance.round()
-                    metrics.ROUNDS["done"].inc()
-                except psycopg.Error as error:
-                    metrics.ROUNDS["failed"].inc()
-                    log.warning("round failed", error=str(error))
-                    if connection.broken:
-                        return
-                loop.rest()
-                stop.wait(max(0.0, settings.maintain_interval - (time.monotonic() - begun)))
+            with policies.applied(settings):
+                _rounds(maintenance, settings.maintain_interval, stop)
         finally:
             metrics.LEADER.set(0)
             machine.resign()
+
+
+def _rounds(maintenance: Maintenance, interval: float, stop: threading.Event) -> None:
+    """A round every interval, until `stop` is set or the connection is gone."""
+    while not stop.is_set():
+        begun = time.monotonic()
+        try:
+            with maintenance.machine.guard():
+                maintenance.round()
+            metrics.ROUNDS["done"].inc()
+        except psycopg.Error as error:
+            metrics.ROUNDS["failed"].inc()
+            log.warning("round failed", error=str(error))
+            if maintenance.connection.broken:
+                return
+        maintenance.loop.rest()
+        stop.wait(max(0.0, interval - (time.monotonic() - begun)))
 
 
 class Maintenance:

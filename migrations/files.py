@@ -1,5 +1,6 @@
 """How a revision runs a file of sql/."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -54,3 +55,15 @@ def _acting_as(connection: Connection, kind: str) -> Iterator[None]:
     connection.execute(text(_ACT_AS.format(role=found)))
     yield
     connection.execute(text("reset role"))
+
+
+def run_again(path: str, *functions: str) -> None:
+    """Make functions what a file of sql/ says again, after a later revision replaced them."""
+    driver = op.get_bind().connection.driver_connection
+    assert driver is not None
+    for name in functions:
+        found = re.search(
+            rf"^create (?:or replace )?(function {name}\(.*?^(?:end;|\$\$;)$)", sql.read(path), re.MULTILINE | re.DOTALL
+        )
+        assert found is not None, name
+        driver.execute(f"create or replace {found[1]}")

@@ -32,13 +32,17 @@ MONDAY = datetime.fromisoformat("2000-01-03T00:00:00Z")
 
 @dataclass(frozen=True)
 class Level:
-    """One level of bars: its name (`5m`), width, the level it is built from, and how far it is sealed and rolled up."""
+    """One level of bars: its name (`5m`), width, the level it is built from, and how far it is sealed and rolled up.
+
+    Its buckets below `computable` are final: what they were made of was dropped. None: nothing was.
+    """
 
     name: str
     width: timedelta
     parent: str | None
     sealed: datetime
     watermark: datetime
+    computable: datetime | None = None
 
     def floor(self, ts: datetime) -> datetime:
         """The start of the bucket that holds `ts`."""
@@ -98,6 +102,8 @@ class Timescale(Postgres):
 
     def __init__(self, connection: "Connection[Any]", version: tuple[int, ...]) -> None:
         super().__init__(connection)
+        # A refresh may change any number of compressed bars (53400 else, for ever).
+        connection.execute(Q["raise_decompression_limit"])
         self.takes_options = version >= (2, 28)
 
     def seal(self, lag: timedelta) -> None:
@@ -115,6 +121,7 @@ class Timescale(Postgres):
 
     def repair(self, budget: float = inf) -> int:
         """See Engine; a few days at a time, so that late ticks need not wait for a year's import."""
+        self.connection.execute(Q["forget_purged"])
         over, total = time.monotonic() + budget, 0
         while repaired := self._repair_some():
             total += repaired
@@ -124,7 +131,7 @@ class Timescale(Postgres):
 
     def _repair_some(self) -> int:
         """Whole buckets below the seal, bottom up: the extension's watermark stops at the last bucket with data, and
-        clamping to that once left 2 of 61 bars."""
+        clamping to that once left 2 of 61 bars. And above what was dropped: a refresh there would delete the bars."""
         with self._maintenance():
             ids, late, forced = _row(self.connection.execute(Q["late_spans"]))
             if not ids:
@@ -132,6 +139,7 @@ class Timescale(Postgres):
             for level in levels(self.connection):
                 for span, force in [*((span, False) for span in late or ()), *((span, True) for span in forced or ())]:
                     lo, hi = level.floor(span.lower), min(level.ceil(span.upper), level.floor(level.sealed))
+                    lo = max(lo, level.computable or lo)
                     if lo < hi:
                         self._refresh(level.name, lo, hi, level.width, force)
             self.connection.execute(Q["finish_repair"], {"ids": ids})

@@ -138,6 +138,7 @@ begin
             ('backfill_task', 'maintain', 'delete', null),
             ('coarse_bars', 'maintain', 'select', null),
             ('settled_day', 'maintain', 'select', null),
+            ('purged', 'maintain', 'select,delete', null),
             ('audit', 'maintain,api', 'select', null),
             ('audit_finding', 'maintain,api', 'select', null),
             ('actor', 'feed,ingest,maintain,api', 'select,insert,update,delete', null),
@@ -156,11 +157,14 @@ begin
              'land_coarse', 'ingest'),
             ('move_seal,materialized_until,advance,repair_history,finish_history,file_tasks,file_corrections,'
              'finish_tasks,finish_findings,audit_bucket,audit_sample,day_floor', 'maintain'),
+            ('apply_policies,set_refresh_floor,compressible,compress_ticks,compress_bars,drop_ticks,drop_bars,droppable_chunks,'
+             'droppable_until,note_dropped,forget_purged,aggregate_of,hypertable_of,chunks_of,extension_schema', 'maintain'),
             ('hold_symbol,claim_task,renew_task,advance_task,fail_task,coarsen', 'feed'),
             ('covered_live,hold_symbol,register_symbol,stop_symbol,purge_symbol,file_tasks,request_tasks,make_key,'
              'redeem_link', 'api'),
             ('hold_maintenance,revise,finish_repair,repair,select_bars,whole_minutes,day_ceil,covered,unfiled,pieces,'
-             'hold_coverage,prove,disprove_coarse,coarse_changed,lay_coarse,bar_of_ticks', '')
+             'hold_coverage,prove,disprove_coarse,coarse_changed,lay_coarse,bar_of_ticks,forget_bars,minutes_from,'
+             'ticks_per_day,width_by_rate,fitting_width,set_width,tick_partitions', '')
         ),
         relations as (
             select c.oid, c.relname::text as name, c.relkind, c.relowner, c.relacl

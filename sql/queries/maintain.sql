@@ -1,8 +1,12 @@
 -- engine: which engine this database was built with, and the extension's version where there is one
 select engine, (select extversion from pg_extension where extname = 'timescaledb') from meta;
 
--- levels: every level with its width and parent, bottom up
-select name, width, parent, sealed, watermark from level order by ordinal;
+-- raise_decompression_limit: let this session change any number of compressed rows
+select set_config(name, '0', false)
+from pg_settings where name = 'timescaledb.max_tuples_decompressed_per_dml_transaction';
+
+-- levels: every level with its width and parent, bottom up, and from where on it can be computed (null: all of it)
+select name, width, parent, sealed, watermark, computable_from(name) from level order by ordinal;
 
 -- lock_timeout: how long a seal may wait for open ingest transactions before it lets them pass and tries again
 set local lock_timeout = '200ms';
@@ -23,7 +27,7 @@ select pg_advisory_lock(hashtextextended('barwright.maintenance', 0));
 select pg_advisory_unlock(hashtextextended('barwright.maintenance', 0));
 
 -- goals: per level, its watermark and how far it can be refreshed: its seal and whole buckets of its parent's watermark
-select l.name, l.width, l.watermark, least(l.sealed, date_bin(l.width, min(p.watermark), '2000-01-03Z')) as goal
+select l.name, l.width, greatest(l.watermark, computable_from(l.name)), least(l.sealed, date_bin(l.width, min(p.watermark), '2000-01-03Z')) as goal
 from level as l left join level as p on p.name = l.parent
 where l.name = %(level)s group by l.name;
 
@@ -34,6 +38,9 @@ call refresh_continuous_aggregate(
 
 -- refresh_old: the same where a manual refresh takes no options and is one batch
 call refresh_continuous_aggregate(%(view)s, %(lo)s::timestamptz, %(hi)s::timestamptz, force => %(force)s);
+
+-- forget_purged: delete bars of purged symbols that no repair reaches (engine timescaledb)
+select forget_purged();
 
 -- move_watermark: a level is rolled up to here; never backwards
 update level set watermark = greatest(watermark, %(watermark)s) where name = %(level)s;
