@@ -97,5 +97,5 @@ def _compress(connection: Connection[Any], stop: threading.Event | None) -> None
     for name, chunk, end in connection.execute(Q["compressible"]).fetchall():
         if stop and stop.is_set():
             return
-        connection.execute(Q["compress_ticks" if name == "ticks" else "compress_bars"], {"chunk": chunk})
+        connection.execute(Q["compress_ticks" if name == "ticks" else "compress_bars"], {"name": name, "chunk": chunk})
         log.info("compressed", what=name, until=end.isoformat())

@@ -17,7 +17,7 @@ select name, chunk::text, range_end from compressible();
 select compress_ticks(%(chunk)s::regclass);
 
 -- compress_bars: compress one chunk of a level
-select compress_bars(%(chunk)s::regclass);
+select compress_bars(%(name)s, %(chunk)s::regclass);
 
 -- drop_ticks: drop ticks that are older than they are kept; 0: there are none
 select drop_ticks();

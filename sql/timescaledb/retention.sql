@@ -1,22 +1,6 @@
 -- Engine timescaledb: columnstore for sealed chunks, chunks dropped by age, and the refresh policies as a floor that
 -- stays above what was dropped.
 
--- Compressed, a chunk's rows are kept by symbol in the order they are read. maintain compresses, not a policy of the
--- extension: only chunks that lie wholly below our watermark.
-alter table ticks set (
-    timescaledb.enable_columnstore, timescaledb.segmentby = 'symbol', timescaledb.orderby = 'ts, seq'
-);
-do $$
-declare
-    name text;
-begin
-    for name in select view_name from timescaledb_information.continuous_aggregates where view_schema = 'barwright' loop
-        execute format('alter materialized view barwright.%I set (timescaledb.enable_columnstore, '
-                       'timescaledb.segmentby = ''symbol'', timescaledb.orderby = ''bucket'')', name);
-    end loop;
-end
-$$;
-
 -- Where the extension was installed. What runs with its owner's rights calls it by its full name: no namesake is found.
 create function extension_schema() returns text
 language sql stable set search_path = barwright, pg_temp
@@ -80,11 +64,21 @@ begin atomic
     order by c.range_end, p.name;
 end;
 
--- Compress a chunk of the ticks, or what came to it since. While it works, writes to the chunk wait.
+-- Compress a chunk of the ticks, or what came to it since: by symbol, in the order of a symbol's ticks. While it works,
+-- writes to the chunk wait. Not done by a policy of the extension: it would not wait for our watermark. (The columnstore is
+-- turned on with the first chunk: 2.23 takes no grant of single columns from then on.)
 create function compress_ticks(the_chunk regclass) returns void
 language plpgsql set search_path = barwright, pg_temp set lock_timeout = '5s'
 as $$
 begin
+    if not (
+        select compression_enabled from timescaledb_information.hypertables
+        where hypertable_schema = 'barwright' and hypertable_name = 'ticks'
+    ) then
+        alter table barwright.ticks set (
+            timescaledb.enable_columnstore, timescaledb.segmentby = 'symbol', timescaledb.orderby = 'ts, seq'
+        );
+    end if;
     if exists (select from chunks_of('ticks') as c where c.chunk = the_chunk) then
         execute format('select %s.compress_chunk($1)', extension_schema()) using the_chunk;
     end if;
@@ -93,10 +87,19 @@ $$;
 
 -- The same of a level, as whoever calls it: the aggregates are maintain's own (so the search path is not that of functions
 -- that run as their owner).
-create function compress_bars(the_chunk regclass) returns void
+create function compress_bars(the_name text, the_chunk regclass) returns void
 language plpgsql set search_path = pg_catalog, barwright, pg_temp set lock_timeout = '5s'
 as $$
+declare
+    bars constant regclass := (select aggregate from aggregate_of(the_name));
 begin
+    if not (
+        select compression_enabled from timescaledb_information.continuous_aggregates
+        where format('%I.%I', view_schema, view_name)::regclass = bars
+    ) then
+        execute format('alter materialized view %s set (timescaledb.enable_columnstore, '
+                       'timescaledb.segmentby = ''symbol'', timescaledb.orderby = ''bucket'')', bars);
+    end if;
     execute format('select %s.compress_chunk($1)', extension_schema()) using the_chunk;
 end
 $$;
@@ -238,8 +241,7 @@ end
 $$;
 
 -- What the ticks and each level take: estimated rows and bytes, in all and of what is compressed (`plain_bytes`: what that
--- took before), chunks, the times they reach over, and
--- the ends of the oldest chunk and of the oldest that is not compressed.
+-- took before), chunks, the times they reach over, and the ends of the oldest chunk and of the oldest that is not compressed.
 create function storage() returns table (
     name text, rows bigint, bytes bigint, index_bytes bigint, chunks bigint, compressed_chunks bigint, compressed_rows bigint,
     compressed_bytes bigint, plain_bytes bigint, oldest timestamptz, newest timestamptz, first_until timestamptz,
@@ -247,13 +249,23 @@ create function storage() returns table (
 )
 language plpgsql stable set search_path = barwright, pg_temp
 as $$
+declare
+    -- The catalog's name of a chunk, which has changed.
+    relation constant text := case when exists (
+        select from pg_attribute where attrelid = '_timescaledb_catalog.chunk'::regclass and attname = 'relid'
+    ) then 'k.relid' else 'format(''%I.%I'', k.schema_name, k.table_name)::regclass' end;
 begin
     return query execute format('
-        with chunk as (
-            select p.name, c.*, %1$s.approximate_row_count(c.chunk) as rows, size.total_bytes as bytes, size.index_bytes,
-                   packed.before_compression_total_bytes as plain
+        with packed_rows as (
+            select %2$s as chunk, z.numrows_pre_compression as rows
+            from _timescaledb_catalog.compression_chunk_size as z join _timescaledb_catalog.chunk as k on k.id = z.chunk_id
+        ), chunk as (
+            select p.name, c.*, coalesce(packed_rows.rows, greatest(0, relation.reltuples)) as rows,
+                   size.total_bytes as bytes, size.index_bytes, packed.before_compression_total_bytes as plain
             from policy as p
             cross join lateral chunks_of(p.name) as c
+            join pg_class as relation on relation.oid = c.chunk
+            left join packed_rows on packed_rows.chunk = c.chunk
             join lateral (
                 select format(''%%I.%%I'', d.chunk_schema, d.chunk_name)::regclass as chunk, d.total_bytes, d.index_bytes
                 from %1$s.chunks_detailed_size(hypertable_of(p.name)) as d
@@ -269,6 +281,6 @@ begin
                coalesce(sum(plain) filter (where is_compressed), 0)::bigint, min(range_start), max(range_end),
                min(range_end), min(range_end) filter (where not is_compressed)
         from chunk group by name',
-        extension_schema());
+        extension_schema(), relation);
 end
 $$;
