@@ -287,6 +287,11 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def level_days(self) -> dict[str, float]:
+        """Days that the bars of a level are kept, by level."""
+        return retention.days_of(self.level_retention)
+
+    @property
     def refresh_floor(self) -> float:
         """Days back that the engine's own refresh looks."""
         if self.refresh_floor_days is not None:

@@ -15,7 +15,7 @@ import structlog
 from psycopg import Connection, errors
 from psycopg.types.json import Jsonb
 
-from barwright import retention, sql
+from barwright import sql
 from barwright.settings import Settings
 
 log = structlog.get_logger()
@@ -64,7 +64,7 @@ def apply(connection: Connection[Any], settings: Settings, stop: threading.Event
         {
             "compress_days": settings.compress_after_days or None,
             "tick_days": settings.raw_retention_days,
-            "level_days": Jsonb(retention.days_of(settings.level_retention)),
+            "level_days": Jsonb(settings.level_days),
             "chunk_hours": settings.chunk_hours,
         },
     )
