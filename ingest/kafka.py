@@ -52,6 +52,14 @@ class Partition(NamedTuple):
     number: int
 
 
+class Log(NamedTuple):
+    """What Kafka holds of a partition: the id of its topic, the first offset, and the one after the last."""
+
+    topic_id: UUID | None
+    start: int
+    end: int
+
+
 class OutOfRangeError(BarwrightError):
     """The position asked for is not in the log of these partitions."""
 
@@ -249,6 +257,19 @@ def answers(settings: Settings) -> bool:
     except (KafkaError, OSError):
         return False
     return True
+
+
+def logs(settings: Settings, topics: Collection[str]) -> dict[Partition, Log]:
+    """What is there of some topics, without joining a group. Raises KafkaError."""
+    client = connected(KafkaConsumer, settings, enable_auto_commit=False, request_timeout_ms=10_000)
+    try:
+        asked = [
+            TopicPartition(t, n) for t in client.topics() & set(topics) for n in client.partitions_for_topic(t) or ()
+        ]
+        starts, ends = client.beginning_offsets(asked, timeout_ms=5_000), client.end_offsets(asked, timeout_ms=5_000)
+        return {Partition(*tp): Log(client._cluster.topic_id(tp.topic), starts[tp], ends[tp]) for tp in asked}
+    finally:
+        client.close(autocommit=False)
 
 
 def ensure_topic(settings: Settings, topic: str, partitions: int) -> bool:

@@ -6,9 +6,11 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from barwright.backup.manifest import Manifest
 from barwright.backup.restore import restore
 from barwright.commands.backup import steps
 from barwright.commands.common import answered, console
+from barwright.ingest.kafka import KafkaError, Partition, logs
 from barwright.settings import Settings
 
 
@@ -22,7 +24,27 @@ def command(settings: Callable[[], Settings], folder: Path, jobs: int) -> None:
     with answered(), steps("restoring") as told:
         backup = restore(settings(), folder, jobs, told)
     click.echo(f"restored the {backup.engine} database of {backup.made_at:%Y-%m-%d %H:%M:%S}Z; its epoch is renewed")
-    table = Table("topic", "partition", "ingest reads on at")
-    for position in backup.positions:
-        table.add_row(position.topic, str(position.partition), f"{position.next_offset:,}")
-    console().print(table if backup.positions else "no positions: nothing had landed from Kafka")
+    if backup.positions:
+        console().print(_positions(backup, settings()))
+
+
+def _positions(backup: Manifest, settings: Settings) -> Table:
+    """From where ingest reads on, and whether Kafka still has what comes there."""
+    try:
+        found = logs(settings, {position.topic for position in backup.positions})
+    except (KafkaError, OSError) as error:
+        click.echo(f"Kafka cannot be asked what it still holds: {error}", err=True)
+        found = None
+    table = Table("topic", "partition", "ingest reads on at", "to come", "lost")
+    for one in backup.positions:
+        log = found.get(Partition(one.topic, one.partition)) if found is not None else None
+        if found is None:
+            rest = ("unknown", "unknown")
+        elif log is None:
+            rest = ("", "the topic is gone")
+        elif str(log.topic_id) != one.topic_id:
+            rest = (f"{log.end - log.start:,}", "the topic was made again")
+        else:
+            rest = (f"{log.end - max(one.next_offset, log.start):,}", f"{max(log.start - one.next_offset, 0):,}")
+        table.add_row(one.topic, str(one.partition), f"{one.next_offset:,}", *rest)
+    return table

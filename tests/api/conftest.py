@@ -32,7 +32,7 @@ class Api:
         env = {**os.environ, "DATABASE_URL": database, "REDIS_URL": redis, "BARWRIGHT_PORT": str(port), **settings}
         self.log = log
         with log.open("w") as stderr:
-            self.process = subprocess.Popen([sys.executable, "-m", "barwright", "serve"], env=env, stderr=stderr)
+            self.process = subprocess.Popen([sys.executable, "-P", "-m", "barwright", "serve"], env=env, stderr=stderr)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
         eventually(lambda: self.client.get("/health/live").raise_for_status(), 60, httpx.HTTPError)
 

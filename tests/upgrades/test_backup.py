@@ -24,10 +24,14 @@ from tests.upgrades import load
 from tests.upgrades.feed import SYMBOLS, Feed, bars, check, in_api, is_repaired, landed
 
 
-def barwright(database: str, *words: str | Path) -> str:
+def barwright(world: World, *words: str | Path) -> str:
     """Run a command; what it says."""
+    servers = {
+        "DATABASE_URL": world.settings.database_url,
+        "KAFKA_BOOTSTRAP_SERVERS": world.settings.kafka_bootstrap_servers,
+    }
     command = [sys.executable, "-P", "-m", "barwright", *words]
-    done = subprocess.run(command, env={**os.environ, "DATABASE_URL": database}, capture_output=True, text=True)
+    done = subprocess.run(command, env={**os.environ, **servers, "COLUMNS": "150"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -61,7 +65,7 @@ def test_a_backup_and_kafka_give_back_every_tick(
                 apis = [api]
                 follower = Follower(apis, "S1", "1h", start="2023-01-01")
                 bars(api)
-                assert "positions in Kafka" in barwright(database, "backup", folder)
+                assert "positions in Kafka" in barwright(world, "backup", folder)
                 backup = manifest.read(folder)
                 held = sum(position.next_offset for position in backup.positions)
                 # On it goes: pages of what will be lost are cached under their revisions.
@@ -76,7 +80,12 @@ def test_a_backup_and_kafka_give_back_every_tick(
     # The database is gone. A new one is what the old one was, and its API knows nothing of what came after.
     with services.new_database(postgres.url) as database:
         use(world, database)
-        assert "epoch is renewed" in barwright(database, "restore", folder)
+        said = barwright(world, "restore", folder)
+        assert "epoch is renewed" in said
+        told = [[cell.strip() for cell in line.split("│")[3:6]] for line in said.splitlines() if "│" in line]
+        assert sum(int(reads_on.replace(",", "")) for reads_on, _, _ in told) == held
+        assert sum(int(to_come.replace(",", "")) for _, to_come, _ in told) == count - held
+        assert {lost for _, _, lost in told} == {"0"}
         assert landed(world) == held
         with serving(database, valkey.url, tmp_path / "serve-2.log") as api:
             apis[0] = api
