@@ -54,7 +54,7 @@ class Api:
         """SIGTERM; the exit status."""
         self.client.close()
         self.process.terminate()
-        return self.process.wait(10)
+        return self.process.wait(60)  # a loaded machine takes its time
 
 
 def eventually(check: Callable[[], Any], seconds: float = 1.0, *errors: type[BaseException]) -> Any:
