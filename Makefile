@@ -7,7 +7,7 @@ UV := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-versi
 
 COMPOSE := docker compose -f docker/compose.yml
 
-.PHONY: run test up down secrets check pages chaos bench diagrams lock clean
+.PHONY: run test up down secrets check pages chaos bench diagrams dashboards lock clean
 
 run: .venv/run  ## everything on this machine, in the foreground; Ctrl-C stops it
 	@$(MAKE) --no-print-directory pages
@@ -47,6 +47,9 @@ chaos: .venv/dev  ## break everything at random, then compare every bar: ARGS="-
 diagrams: .venv/dev  ## draw the state machines again
 	@$(BIN)/barwright diagram --format dot --output docs/machines
 	@$(BIN)/barwright diagram --format svg --output docs/machines
+
+dashboards: .venv/dev  ## make Grafana's dashboards of their sources again
+	@$(BIN)/python docker/grafana/build.py
 
 bench: .venv/dev  ## measure on this machine
 	@$(BIN)/python -m bench $(ARGS)
