@@ -78,6 +78,7 @@ def _migrate(settings: Settings) -> None:
         context.run_migrations()
         if not newest():
             connection.execute(text("drop schema barwright cascade"))
+            files.run_on(connection, "common/roles_drop.sql")  # that still owned something of it
         elif goal() and newest() >= ROLES_SINCE:
             files.run_on(connection, "common/roles.sql", "common/grants.sql")
 

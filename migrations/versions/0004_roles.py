@@ -15,4 +15,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Everything belongs to who migrates."""
-    run("common/roles_undo.sql")
+    run("common/roles_undo.sql", "common/roles_drop.sql")

@@ -11,10 +11,11 @@ declare
     prefix constant text := current_setting('barwright.role_prefix');
     kind text;
     settings text[];
+    setting text;
     name text;
 begin
     for kind, settings in values
-        ('owner', null),
+        ('owner', '{}'::text[]),
         ('feed', array['statement_timeout = ''60s''', 'lock_timeout = ''30s''']),
         -- One batch is 10,000 rows; what waits longer for a lock waits for a dead process.
         ('ingest', array['statement_timeout = ''5min''', 'lock_timeout = ''60s''']),
@@ -28,6 +29,11 @@ begin
         ])
     loop
         name := prefix || '_' || kind;
+        if kind <> 'owner' then
+            settings := settings || array[
+                'search_path = barwright, public', 'idle_in_transaction_session_timeout = ''60s'''
+            ];
+        end if;
         if to_regrole(quote_ident(name)) is null then
             begin
                 execute format('create role %I %s', name, case kind
@@ -35,25 +41,22 @@ begin
                     when 'read' then 'login connection limit 20'
                     else 'login'
                 end);
+                foreach setting in array settings loop
+                    begin
+                        execute format('alter role %I set %s', name, setting);
+                    exception when insufficient_privilege then
+                        raise notice '% is for superusers to set: role % goes without', setting, name;
+                    end;
+                end loop;
             exception
                 when insufficient_privilege then
                     raise warning 'no database roles: % may not create roles', current_user
-                    using errcode = 'BW000', hint = 'Have an administrator make them, or give it CREATEROLE, and migrate again.';
+                    using errcode = 'BW000',
+                        hint = 'Have an administrator make them, or give it CREATEROLE, and migrate again.';
                     return;
                 when duplicate_object or unique_violation then
-                    continue;  -- another database's migration has just made it
+                    null;  -- another database's migration has just made it
             end;
-            continue when settings is null;
-            settings := settings || array[
-                'search_path = barwright, public', 'idle_in_transaction_session_timeout = ''60s'''
-            ];
-            for i in 1 .. cardinality(settings) loop
-                begin
-                    execute format('alter role %I set %s', name, settings[i]);
-                exception when insufficient_privilege then
-                    raise notice '% is for superusers to set: role % goes without', settings[i], name;
-                end;
-            end loop;
         end if;
         -- Who migrates must own what it changes, and hand over what it makes.
         if kind in ('owner', 'maintain')

@@ -1,5 +1,4 @@
--- Undo 0004: everything belongs to who migrates and PUBLIC may call the functions, as before there were roles. Roles go
--- unless another database of this server, or something of somebody's own, still needs them.
+-- Undo 0004: everything belongs to who migrates and PUBLIC may call the functions, as before there were roles.
 do $$
 declare
     prefix constant text := current_setting('barwright.role_prefix');
@@ -67,24 +66,6 @@ begin
             execute statement;
         exception when insufficient_privilege then
             raise notice 'not done: %', statement;  -- chunks of TimescaleDB, by who is no superuser
-        end;
-    end loop;
-end
-$$;
-
-do $$
-declare
-    prefix constant text := current_setting('barwright.role_prefix');
-    role text;
-begin
-    foreach role in array array['owner', 'feed', 'ingest', 'maintain', 'api', 'read'] loop
-        role := prefix || '_' || role;
-        continue when to_regrole(quote_ident(role)) is null;
-        begin
-            execute format('revoke all on schema barwright from %I', role);
-            execute format('drop role %I', role);
-        exception when dependent_objects_still_exist or insufficient_privilege then
-            raise notice 'role % stays: %', role, sqlerrm;
         end;
     end loop;
 end

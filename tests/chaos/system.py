@@ -19,10 +19,11 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from barwright import migrations, sql
+from barwright import logins, migrations, sql
 from barwright.embedded.ports import free_port
 from barwright.embedded.service import Service
 from barwright.settings import Settings
+from barwright.sql.roles import LOGINS
 from tests import services
 
 ROLES = ("simulator", "feed", "feed", "ingest", "ingest", "maintain", "maintain", "serve")
@@ -92,9 +93,16 @@ class System:
             service.start()
         self.database_url = self._new_database(self.external or self.services["postgres"].url)
         self.ports = {name: free_port(0) for name in ("simulator", "serve")}
-        migrations.upgrade(Settings(database_url=self.database_url))
+        self.prefix = str(conninfo_to_dict(self.database_url)["dbname"])
+        settings = Settings(database_url=self.database_url, role_prefix=self.prefix)
+        migrations.upgrade(settings)
+        urls, obstacles = logins.logins(settings, self.home, LOGINS)
+        assert not obstacles, obstacles
         (self.home / "roles").mkdir()
-        self.roles = [Role(name, n, self.environment(), self.home / "roles") for n, name in enumerate(ROLES)]
+        self.roles = [
+            Role(name, n, {**self.environment(), "DATABASE_URL": urls.get(name, "")}, self.home / "roles")
+            for n, name in enumerate(ROLES)
+        ]
         for role in self.roles:
             role.start()
         self._tender.start()
@@ -109,8 +117,8 @@ class System:
             role.end()
         if self.external:
             with psycopg.connect(self.external, autocommit=True) as admin:
-                name = conninfo_to_dict(self.database_url)["dbname"]
-                admin.execute(SQL("drop database {} with (force)").format(Identifier(str(name))))
+                admin.execute(SQL("drop database {} with (force)").format(Identifier(self.prefix)))
+            services.drop_roles(self.external, self.prefix)
         for service in self.services.values():
             service.stop()
 
