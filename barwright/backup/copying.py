@@ -44,11 +44,12 @@ def copy(origin: str, settings: Settings, told: Callable[[str], None]) -> dict[s
         source.execute(Q["snapshot"])
         first, last = _fit(source, target)
         with _undisturbed(target):
+            lines = _lines(source, first)
             if first is not None and last is not None:
                 _ticks(source, target, first, last, told)
-                _old_bars(source, target, first, told)
+                _old_bars(source, target, lines, told)
             _tables(source, target, told)
-            _roll_up(source, target, first, told)
+            _roll_up(source, target, lines, told)
         return _compare(source, target, told)
 
 
@@ -104,8 +105,11 @@ def _ticks(
 
 def _tables(source: Connection, target: Connection, told: Callable[[str], None]) -> None:
     """What both engines hold beside: in one transaction, with the positions in Kafka."""
+    both = {table for table, *_ in source.execute(Q["tables"])}
     with target.transaction():
         for table, columns, numbered in target.execute(Q["tables"]).fetchall():
+            if table not in both:
+                continue
             told(table)
             target.execute(SQL("delete from {}").format(Identifier(table)))
             _stream(source, target, table, columns, SQL(""))
@@ -115,38 +119,47 @@ def _tables(source: Connection, target: Connection, told: Callable[[str], None])
                 target.execute(Q["number_on"], names)
 
 
-def _old_bars(source: Connection, target: Connection, first: datetime, told: Callable[[str], None]) -> None:
-    """Bars of days whose ticks have been dropped, as they are. (Ticks go by whole weeks or days.)"""
-    day, oldest = first.replace(hour=0, minute=0, second=0, microsecond=0), _row(source.execute(Q["oldest"]))[0]
-    if oldest >= day:
+def _lines(source: Connection, first: datetime | None) -> dict[str, datetime]:
+    """From when on each level can be made: from the day of the first tick, or where retention has left what it is made
+    of. Bars before are kept as they are."""
+    known = dict(source.execute(Q["lines" if _row(source.execute(Q["has_lines"]))[0] else "no_lines"]).fetchall())
+    day = first and first.replace(hour=0, minute=0, second=0, microsecond=0)
+    sealed = dict(source.execute(Q["levels"]).fetchall())
+    return {name: known[name] or day or sealed[name] for name in sealed}
+
+
+def _old_bars(source: Connection, target: Connection, lines: dict[str, datetime], told: Callable[[str], None]) -> None:
+    """Bars that can no longer be made, since what they were made of has been dropped."""
+    oldest = _row(source.execute(Q["oldest"]))[0]
+    if oldest is None or oldest >= max(lines.values()):
         return
-    # Rolled up while there is nothing: a TimescaleDB refresh would else take those days for never looked at, and empty
-    # them.
-    _advance(target, {level.name: day for level in levels(target)}, oldest, told)
+    # Rolled up while there is nothing: a TimescaleDB refresh would else take that time for never looked at, and empty
+    # it.
+    _advance(target, dict.fromkeys(lines, oldest), lines, told)
     into_timescaledb = _is_timescaledb(target)
-    where = SQL(
-        " as bar where bucket < {} and not exists (select from coarse_bars as c where c.symbol = bar.symbol "
-        "and c.bucket >= day_floor(bar.bucket) and c.bucket < day_floor(bar.bucket) + interval '1 day')"
-    ).format(day)
     for name, home in target.execute(Q["homes" if into_timescaledb else "homes_plain"]).fetchall():
         told(f"bars of {name} older than the ticks")
         columns = [column for column in BAR if into_timescaledb or column != "vwap"]
+        where = SQL(
+            " as bar where bucket < {} and not exists (select from coarse_bars as c where c.symbol = bar.symbol "
+            "and c.bucket >= day_floor(bar.bucket) and c.bucket < day_floor(bar.bucket) + interval '1 day')"
+        ).format(lines[name])
         _stream(source, target, f"ohlcv_{name}", columns, where, home)
 
 
-def _roll_up(source: Connection, target: Connection, first: datetime | None, told: Callable[[str], None]) -> None:
-    """Make the bars, from the first tick on, and lay coarse days into them."""
-    _advance(target, dict(source.execute(Q["levels"]).fetchall()), first, told)
+def _roll_up(source: Connection, target: Connection, lines: dict[str, datetime], told: Callable[[str], None]) -> None:
+    """Make the bars, and lay coarse days into them."""
+    _advance(target, lines, dict(source.execute(Q["levels"]).fetchall()), told)
     target.execute(Q["coarse_days"])
     PATIENTLY(engine_of(target).repair)
 
 
 def _advance(
-    target: Connection, sealed: dict[str, datetime], first: datetime | None, told: Callable[[str], None]
+    target: Connection, begin: dict[str, datetime], sealed: dict[str, datetime], told: Callable[[str], None]
 ) -> None:
     """Roll every level up from a time to where it is sealed."""
     for name, until in sealed.items():
-        target.execute(Q["begin_at"], {"name": name, "sealed": until, "first": first or until})
+        target.execute(Q["begin_at"], {"name": name, "sealed": until, "first": min(begin[name], until)})
     for level in levels(target):
         told(f"making the bars of {level.name}")
         PATIENTLY(engine_of(target).advance, level.name)

@@ -43,6 +43,15 @@ select name, sealed from level;
 -- begin_at: seal a level as far as it was, and roll it up from here
 update level set sealed = %(sealed)s, watermark = date_bin(width, %(first)s, '2000-01-03Z') where name = %(name)s;
 
+-- has_lines: whether it is known what retention has dropped (since revision 0005)
+select to_regprocedure('barwright.computable_from(text)') is not null;
+
+-- lines: from when on each level can be made; null: nothing was dropped
+select name, computable_from(name) from level;
+
+-- no_lines: the same where nobody drops
+select name, null::timestamptz from level;
+
 -- coarse_days: days that have hours or days of their own, to be laid into the bars
 select coarse_changed(symbol, day) from (
     select symbol, unnest(range_agg(tstzrange(day_floor(bucket), day_floor(bucket) + interval '1 day'))) as day
