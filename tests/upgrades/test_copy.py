@@ -105,14 +105,14 @@ def test_bars_whose_ticks_were_dropped_are_copied_as_they_are(postgres: Server) 
         with filled(postgres.url, engine) as origin, migrated(postgres.url, other) as goal:
             with sql.connect(origin, "test", autocommit=True) as connection:
                 before = load.state(connection)
-                # As retention does it: whole partitions or chunks, past everything that would notice.
-                if engine == "postgres":
-                    connection.execute("drop table ticks_20261026")
-                else:
-                    connection.execute("select drop_chunks('ticks', '2026-11-02Z'::timestamptz)")
+                keep = "update policy set keep = now() - '2026-11-02 07:00Z'::timestamptz where name = 'ticks'"
+                connection.execute(keep)
+                assert connection.execute("select drop_ticks()").fetchone() != (0,)
+                since = connection.execute("select since from policy where name = 'ticks'").fetchone()
             copy(origin, Settings(database_url=goal), lambda _: None)
             with sql.connect(goal, "test", autocommit=True) as connection:
                 after = load.state(connection)
+                assert since == connection.execute("select since from policy where name = 'ticks'").fetchone()
                 assert min(tick[1] for tick in after["ticks"]) >= datetime(2026, 11, 2, tzinfo=UTC)
                 assert {name: after[name] for name in load.INTERVALS} == {name: before[name] for name in load.INTERVALS}
 

@@ -90,7 +90,7 @@ def test_a_filled_database_is_brought_forward(dsn: str, place: Place) -> None:
 
 def test_nobody_waits_long_for_a_migration_that_waits(empty_database: str) -> None:
     """A long read holds a table that is to be changed; whoever else wants the table passes nevertheless."""
-    settings = Settings(database_url=empty_database)
+    settings = Settings(database_url=empty_database, engine="postgres")
     migrations.upgrade(settings, "0003")
     done = threading.Event()
 
