@@ -6,7 +6,7 @@ null, and better null than a lie.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -51,6 +51,7 @@ class Summary:
     proved: dict[str, list[Span]]  # by FINENESS: what bars of this interval or finer ones prove; ascending, disjoint
     late: list[Span]  # what awaits repair
     tasks: list[Task]
+    dropped: dict[str, int] = field(default_factory=dict)  # by level: its bars below were dropped, by age
     heard: float = 0.0
     until: float = 0.0
     alive: bool = True
@@ -94,17 +95,19 @@ class Verdict(NamedTuple):
 
 def summary(symbol: str, row: Row, news: Look) -> Summary:
     """The row of query `coverage`, of the same snapshot as the look."""
-    start, end, grace, wanted, registered, proved, late, tasks = row
+    start, end, grace, wanted, registered, proved, late, tasks, dropped = row
     return Summary(
         symbol, news.epoch, news.rev, start, end, grace, wanted, registered,
         {name: _spans(proved.get(name)) for name in FINENESS}, _spans(late), [Task(*task) for task in tasks or ()],
+        dropped or {},
     )  # fmt: skip
 
 
 def judge(known: Summary, interval: Interval, lo: int, hi: int, clock: float) -> Verdict:
     """Of whole buckets [lo, hi) in seconds, at `clock` in seconds by the database.
 
-    What is over of the span must be proved; the minute now open must have been followed from its beginning.
+    What is over of the span must be proved and its bars kept; the minute now open must have been followed from its
+    beginning.
     """
     a, b, now = lo * SECOND, hi * SECOND, int(clock * SECOND)
     over = min(b, minute(now))
@@ -114,7 +117,8 @@ def judge(known: Summary, interval: Interval, lo: int, hi: int, clock: float) ->
     needs = fineness(interval)
     false = bool(known.gaps(a, over, now) or known.awaiting(a, b))
     proved = known.start is not None and a >= known.start and finest is not None
-    good = proved and FINENESS.index(str(finest)) <= FINENESS.index(needs)
+    there = a >= known.dropped.get(interval.level, a)
+    good = proved and there and FINENESS.index(str(finest)) <= FINENESS.index(needs)
     gaps = merged([*known.gaps(a, over, now, needs), *known.awaiting(a, b)])
     tasks = [task for task in known.tasks if task.lo < b and task.hi > a]
     return Verdict(False if false else True if good else None, finest if proved else None, gaps, tasks)

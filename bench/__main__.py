@@ -24,7 +24,7 @@ from barwright.embedded.postgres import Postgres
 from barwright.embedded.service import Service
 from barwright.embedded.valkey import Valkey
 from barwright.settings import Settings
-from bench import api, counting, export, history, ingest, questdb, refresh, repair, stream
+from bench import api, counting, export, history, ingest, questdb, refresh, repair, retention, stream
 from tests.services import JARS, new_database
 
 _ALONE = "ingest.ticks_per_message_1.processes_1"
@@ -48,7 +48,7 @@ RATIOS = [
 ]
 
 
-PARTS = ("refresh", "api", "metrics", "export", "stream", "ingest", "repair", "history")
+PARTS = ("refresh", "api", "metrics", "export", "stream", "ingest", "repair", "history", "retention")
 
 
 @contextmanager
@@ -123,6 +123,7 @@ def measure(console: Console, only: tuple[str, ...]) -> dict[str, Any]:
             "stream": lambda dsn: stream.measure(dsn, brokers, redis_url),
             "ingest": lambda dsn: ingest.measure(dsn, brokers, redis_url),
             "repair": repair.measure,
+            "retention": retention.measure,
             "history": lambda dsn: history.measure(dsn, brokers, redis_url),
         }
         result: dict[str, Any] = {"machine": machine(database)}

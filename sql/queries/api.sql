@@ -19,7 +19,7 @@ select exists (select from symbols where symbol = %(symbol)s);
 
 -- coverage: what is known of a symbol's coverage, in microseconds: since when and up to when history is wanted, the
 -- grace, whether what is missing is a gap, whether it is registered; what minutes, hours and days prove, what awaits
--- repair, and its open tasks, the most urgent 200
+-- repair, its open tasks, the most urgent 200, and below when bars of a level were dropped
 with everything as (
     select '[0001-01-01Z,9999-12-31Z)'::tstzrange as span
 ), imported as (
@@ -67,7 +67,8 @@ select
             where symbol = %(symbol)s and status not in ('landed', 'cancelled')
             order by priority desc, upper(span) desc, id limit 200
         ) as task
-    )
+    ),
+    (select jsonb_object_agg(name, (extract(epoch from since) * 1000000)::bigint) from policy where since is not null)
 from symbols where symbol = %(symbol)s;
 
 -- page_state: whether a symbol exists, and for each of some spans its highest revision and whether late rows touch it

@@ -204,3 +204,15 @@ def test_a_minute_that_turns_after_the_snapshot_is_not_vouched_for() -> None:
     assert judge(known, LEVELS["1m"], minute - 300, minute, minute + 60.1).complete is True
     # A minute later the source has surely finished it, and nobody has brought it.
     assert judge(known, LEVELS["1m"], *span, minute + 130).complete is False
+
+
+def test_where_bars_were_dropped_by_their_age_nothing_is_called_complete() -> None:
+    minute = 1_700_000_040
+    proved = [((minute - 86_400) * 10**6, minute * 10**6)]
+    line = {"1m": (minute - 600) * 10**6}
+    known = Summary(
+        "A", "e", 1, proved[0][0], None, 10 * 10**6, True, True, dict.fromkeys(FINENESS, proved), [], [], line
+    )
+    assert judge(known, LEVELS["1m"], minute - 600, minute, minute + 1).complete is True
+    assert judge(known, LEVELS["1m"], minute - 660, minute, minute + 1).complete is None
+    assert judge(known, LEVELS["5m"], minute - 660, minute, minute + 1).complete is True
