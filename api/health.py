@@ -68,10 +68,10 @@ def health_routes(services: Services) -> list[HTTPRouteHandler]:
                 *((HISTORY[name], {}) for name in ("counts", "audited", "actors")), last=True,
             )  # fmt: skip
         gaps, open_, by_status = counts
-        engine, epoch, rev, now, postgres, timescaledb = state
+        engine, epoch, rev, now, postgres, timescaledb, citus = state
         return {
             "version": __version__, "engine": engine, "epoch": epoch, "rev": rev, "time": now,
-            "postgresql": postgres, "timescaledb": timescaledb,
+            "postgresql": postgres, "timescaledb": timescaledb, "citus": citus,
             "levels": {name: {"sealed": sealed, "watermark": watermark} for name, sealed, watermark in levels},
             "gaps": gaps, "tasks": {"open": open_, "by_status": by_status},
             "audit": dict(zip(("buckets", "findings", "at"), audit, strict=True)),

@@ -24,7 +24,7 @@ from barwright.embedded.postgres import Postgres
 from barwright.embedded.service import Service
 from barwright.embedded.valkey import Valkey
 from barwright.settings import Settings
-from bench import api, counting, export, history, ingest, questdb, refresh, repair, retention, stream
+from bench import api, counting, export, history, ingest, questdb, refresh, repair, retention, scale, stream
 from tests.services import JARS, new_database
 
 _ALONE = "ingest.ticks_per_message_1.processes_1"
@@ -48,7 +48,7 @@ RATIOS = [
 ]
 
 
-PARTS = ("refresh", "api", "metrics", "export", "stream", "ingest", "repair", "history", "retention")
+PARTS = ("refresh", "api", "metrics", "export", "stream", "ingest", "repair", "history", "retention", "scale")
 
 
 @contextmanager
@@ -124,6 +124,7 @@ def measure(console: Console, only: tuple[str, ...]) -> dict[str, Any]:
             "ingest": lambda dsn: ingest.measure(dsn, brokers, redis_url),
             "repair": repair.measure,
             "retention": retention.measure,
+            "scale": scale.measure,
             "history": lambda dsn: history.measure(dsn, brokers, redis_url),
         }
         result: dict[str, Any] = {"machine": machine(database)}

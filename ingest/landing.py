@@ -133,6 +133,8 @@ class Landing:
     def _merge_again(self) -> None:
         """Merge bars of which most are there already."""
         again = [row for one in self.imports if one.is_fine and one.again for row in one.landing]
+        if self.imports:
+            self._commit_together()
         self._merge_rows([], again)
 
     def _merge_rows(self, trades: list[str], bars: list[str]) -> int:
@@ -150,6 +152,12 @@ class Landing:
                 self.late[kind] += count if minute < self.seal else 0
             self.arrived[kind] += len(rows)
         return landed
+
+    def _commit_together(self) -> None:
+        """An empty COPY: on Citus it makes the commit one of two phases. What an import deletes is of one symbol, and a
+        single worker's changes would be committed before the coordinator's: late ranges and position."""
+        with self.connection.cursor() as cursor, cursor.copy(Q["copy_trades"]):
+            pass
 
     def _bars(self, imports: list[Import]) -> list[str]:
         rows = list(self.batch.bars)

@@ -29,6 +29,7 @@ SLOW: Final = 10.0
 _WEEK: Final = 7 * 24 * 60
 _MONDAY: Final = 4 * 24 * 60  # 1970-01-05, in minutes
 _RETRIES: Final = 20
+_UNNAMED: Final = 3
 
 
 class Clock:
@@ -107,6 +108,7 @@ class Store:
         """
         self._prepare(batch)
         began = time.perf_counter()
+        unnamed = 0
         for attempt in range(_RETRIES):
             landing = Landing(self.connection, batch, self._seal)
             slow = any(claim.slow_until > time.monotonic() for claim in batch.spans)
@@ -121,10 +123,16 @@ class Store:
                     raise
                 log.info("batch is tried again", error=str(error).strip())
                 time.sleep(0.01 * (attempt + 1))
+            except errors.InternalError_:
+                # Citus says why a COPY failed on a worker in words only; on the slow path by its code.
+                if slow:
+                    raise
+                _slow_down(batch)
             except errors.CheckViolation as error:
-                if error.diag.constraint_name or attempt == _RETRIES - 1:
+                unnamed += not error.diag.constraint_name
+                if error.diag.constraint_name or unnamed == _UNNAMED:
                     return self._bisect(batch, error, began)
-                # No partition: someone dropped it after we had seen it.
+                # No partition: someone dropped it after we had seen it. Citus names no constraint either.
                 self._weeks.clear()
                 self._prepare(batch)
             except (errors.DataError, errors.IntegrityError) as error:

@@ -80,7 +80,7 @@ def _migrate(settings: Settings) -> None:
             connection.execute(text("drop schema barwright cascade"))
             files.run_on(connection, "common/roles_drop.sql")  # that still owned something of it
         elif goal() and newest() >= ROLES_SINCE:
-            files.run_on(connection, "common/roles.sql", "common/grants.sql")
+            files.run_on(connection, "common/roles.sql", "postgres/distribute.sql", "common/grants.sql")
 
 
 def newest() -> str:

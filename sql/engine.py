@@ -95,6 +95,26 @@ class Postgres:
         return int(_row(self.connection.execute(Q["repair"]))[0])
 
 
+class Citus(Postgres):
+    """The same tables on several machines. The coordinator shows a commit before the workers do, so what was committed
+    is waited for before it is computed with, and before anyone is told of it."""
+
+    def advance(self, level: str) -> None:
+        """See Engine."""
+        *_, watermark, goal = _row(self.connection.execute(Q["goals"], {"level": level}))
+        if goal > watermark:
+            self.connection.execute(Q["settle"])
+            super().advance(level)
+
+    def repair(self, budget: float = inf) -> int:  # noqa: ARG002
+        """See Engine; bars first, then, in a second transaction, the revisions. Killed between, it is begun again."""
+        ids = _row(self.connection.execute(Q["begin_repair"]))[0]
+        if ids:
+            self.connection.execute(Q["settle"])
+            self.connection.execute(Q["finish_repaired"], {"ids": ids})
+        return len(ids)
+
+
 class Timescale(Postgres):
     """Continuous aggregates, refreshed from our own watermarks."""
 
@@ -169,9 +189,9 @@ class Timescale(Postgres):
 
 def engine_of(connection: "Connection[Any]") -> Engine:
     """The engine this database was built with."""
-    name, version = _row(connection.execute(Q["engine"]))
+    name, version, is_citus = _row(connection.execute(Q["engine"]))
     if name == "postgres":
-        return Postgres(connection)
+        return Citus(connection) if is_citus else Postgres(connection)
     return Timescale(connection, tuple(int(part) for part in version.split("-")[0].split(".")))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from barwright import migrations
 from barwright.settings import Settings
-from tests import services
+from tests import citus, services
 from tests.services import Server, Wasm
 
 
@@ -27,9 +27,14 @@ def pytest_report_header() -> list[str]:
     )
     return [
         f"servers: {', '.join(f'{name} named' if value else f'{name} embedded' for name, value in named.items())}",
-        f"engines: postgres, timescaledb ({timescaledb})",
+        f"engines: postgres{_on_citus(url)}, timescaledb ({timescaledb})",
         f"packages: {packages}",
     ]
+
+
+def _on_citus(url: str | None) -> str:
+    """That the engine postgres is distributed, where it is."""
+    return f" on Citus {citus.version(url)}, {len(citus.nodes(url))} nodes" if url and citus.nodes(url) else ""
 
 
 def pytest_sessionfinish() -> None:

@@ -20,6 +20,7 @@ from barwright.embedded.process import Child
 from barwright.embedded.service import Service
 from barwright.embedded.valkey import Valkey
 from barwright.errors import BarwrightError
+from tests import citus
 
 ROOT = Path(__file__).parent.parent
 JARS = ROOT / ".jars"
@@ -134,19 +135,28 @@ def install_node_modules(folder: Path) -> None:
 def new_database(server_url: str, template: str | None = None) -> Iterator[str]:
     """The DSN of a new database, a copy of a template where one is given; dropped afterwards."""
     name = f"test_{uuid4().hex[:12]}"
+    if cluster := citus.nodes(server_url):
+        with citus.new_database(server_url, cluster, name, template) as url:
+            if template:
+                _find_bars(url, name)
+            yield url
+        return
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(
             SQL("create database {} template {}").format(Identifier(name), Identifier(template or "template0"))
         )
         if template:
-            # A property of the database, which is not copied.
-            admin.execute(
-                SQL('alter database {} set search_path = "$user", public, barwright').format(Identifier(name))
-            )
+            _find_bars(server_url, name)
         try:
             yield make_conninfo(server_url, dbname=name)
         finally:
             admin.execute(SQL("drop database {} with (force)").format(Identifier(name)))
+
+
+def _find_bars(url: str, name: str) -> None:
+    """Have a copied database's search path lead to the bars: a property of the database, which is not copied."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(SQL('alter database {} set search_path = "$user", public, barwright').format(Identifier(name)))
 
 
 def timescaledb_version(url: str) -> str | None:

@@ -95,6 +95,7 @@ $$;
 do $$
 declare
     prefix constant text := current_setting('barwright.role_prefix');
+    is_citus constant boolean := to_regclass('pg_dist_node') is not null;
     statement text;
 begin
     for statement in
@@ -156,15 +157,15 @@ begin
             ('hold_seal,prepare_ticks,renew_epoch,land_session,cut,kept_live,has_bars,lock_tasks,land_import,'
              'land_coarse', 'ingest'),
             ('move_seal,materialized_until,advance,repair_history,finish_history,file_tasks,file_corrections,'
-             'finish_tasks,finish_findings,audit_bucket,audit_sample,day_floor', 'maintain'),
+             'begin_repair,finish_repair,settle,finish_tasks,finish_findings,audit_bucket,audit_sample,day_floor', 'maintain'),
             ('apply_policies,set_refresh_floor,compressible,compress_ticks,compress_bars,drop_ticks,drop_bars,droppable_chunks,'
              'droppable_until,note_dropped,forget_purged,aggregate_of,hypertable_of,chunks_of,extension_schema', 'maintain'),
             ('hold_symbol,claim_task,renew_task,advance_task,fail_task,coarsen', 'feed'),
             ('covered_live,hold_symbol,register_symbol,stop_symbol,purge_symbol,file_tasks,request_tasks,make_key,'
              'redeem_link', 'api'),
-            ('hold_maintenance,revise,finish_repair,repair,select_bars,whole_minutes,day_ceil,covered,unfiled,pieces,'
+            ('hold_maintenance,revise,repair,select_bars,whole_minutes,day_ceil,covered,unfiled,pieces,'
              'hold_coverage,prove,disprove_coarse,coarse_changed,lay_coarse,bar_of_ticks,forget_bars,minutes_from,'
-             'ticks_per_day,width_by_rate,fitting_width,set_width,tick_partitions', '')
+             'ticks_per_day,width_by_rate,fitting_width,set_width,tick_partitions,distribute,unparse_functions', '')
         ),
         relations as (
             select c.oid, c.relname::text as name, c.relkind, c.relowner, c.relacl
@@ -183,6 +184,11 @@ begin
             from relations as r cross join roles
             where r.name ~ '^ohlcv_' and kind in ('maintain', 'api', 'read')
             or r.name !~ '^(ohlcv|live|rollup|cagg)_' and r.name not in (select name from tables) and kind <> 'read'
+            union
+            -- Citus' workers know no view: there its reader reads its tables.
+            select r.oid, roles.role, 'SELECT', ''
+            from relations as r cross join roles
+            where is_citus and r.name ~ '^(ticks$|level$|rollup_)' and kind in ('maintain', 'api', 'read')
             union
             -- What could not be handed over, and what belongs to maintain.
             select r.oid, owner.role, privilege, ''

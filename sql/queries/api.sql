@@ -206,7 +206,8 @@ select symbol from symbols where live and stopped_at is null order by registered
 
 -- status: the engine, the database's state and its versions
 select engine, epoch, rev, clock_timestamp(), current_setting('server_version'),
-       (select extversion from pg_extension where extname = 'timescaledb')
+       (select extversion from pg_extension where extname = 'timescaledb'),
+       (select extversion from pg_extension where extname = 'citus')
 from meta;
 
 -- levels: how far each level is sealed and rolled up

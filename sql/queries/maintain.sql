@@ -1,5 +1,6 @@
--- engine: which engine this database was built with, and the extension's version where there is one
-select engine, (select extversion from pg_extension where extname = 'timescaledb') from meta;
+-- engine: which engine this database was built with, TimescaleDB's version where there is one, and whether it is Citus
+select engine, (select extversion from pg_extension where extname = 'timescaledb'), to_regclass('pg_dist_node') is not null
+from meta;
 
 -- raise_decompression_limit: let this session change any number of compressed rows
 select set_config(name, '0', false)
@@ -19,6 +20,15 @@ select advance(%(level)s);
 
 -- repair: compute every bar again that late ranges touch, coarse days too (engine postgres)
 select repair_history();
+
+-- settle: wait until what is decided is finished on every worker (Citus)
+select settle();
+
+-- begin_repair: change the bars that late ranges touch, and return these; finish_repaired ends them (Citus)
+select begin_repair();
+
+-- finish_repaired: delete these late ranges and write their revisions (Citus)
+select finish_repair(%(ids)s);
 
 -- lock_maintenance: hold the maintenance lock for this session (a TimescaleDB refresh runs outside transactions)
 select pg_advisory_lock(hashtextextended('barwright.maintenance', 0));

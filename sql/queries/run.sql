@@ -2,6 +2,8 @@
 select concat_ws(' ',
     engine,
     (select extversion from pg_extension where extname = 'timescaledb' and engine = 'timescaledb'),
+    'on Citus ' || (select split_part(extversion, '-', 1) from pg_extension where extname = 'citus')
+        || ' with ' || workers() || ' workers,',
     'on PostgreSQL',
     split_part(current_setting('server_version'), ' ', 1)
 )

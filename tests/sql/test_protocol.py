@@ -134,7 +134,7 @@ def test_a_killed_catch_up_is_continued_from_the_watermark(new: New, connect: Co
 
     thread = in_thread(advance)
     time.sleep(delay)
-    m.connection.execute("select pg_terminate_backend(%s)", (worker.info.backend_pid,))
+    m.connection.execute("select pg_terminate_backend(%s::integer)", (worker.info.backend_pid,))
     thread.join(10)
     m.check()
     m.advance()
