@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from barwright.errors import BarwrightError
+from barwright.ingest.assignor import Even
 from barwright.ingest.bootstrap import connected
 from barwright.settings import Settings
 
@@ -21,7 +22,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
     from kafka.consumer.subscription_state import ConsumerRebalanceListener
-    from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
     from kafka.errors import (
         KafkaError,
         LogTruncationError,
@@ -95,7 +95,7 @@ class Consumer:
             isolation_level="read_committed",
             allow_auto_create_topics=False,
             # Eager and even: the first member would get every one-partition topic from the default assignor.
-            partition_assignment_strategy=[RoundRobinPartitionAssignor],
+            partition_assignment_strategy=[Even],
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=PARTITION_BYTES,
             max_poll_records=MOST_RECORDS,

@@ -46,6 +46,31 @@ def test_a_resumed_partition_goes_on_though_every_other_has_been_read(world: Wor
         consumer.close()
 
 
+def test_members_that_know_different_topics_share_what_each_knows(world: World) -> None:
+    """So it is each time a topic is new to one and not yet to another; kafka-python 3.0.12 ends with a KeyError."""
+    old = world.topic(partitions=4)
+    new = world.topic(f"{old}-new", partitions=2)
+    held: list[set[Partition]] = [set(), set(), set()]
+
+    def member(number: int, topics: list[str]) -> Consumer:
+        mine = held[number]
+        return Consumer(world.settings, "shared", topics, None, mine.update, mine.difference_update)
+
+    members = [member(0, [old]), member(1, [old]), member(2, [old, new])]
+    wanted = {Partition(topic, number) for topic, number in [*((old, n) for n in range(4)), (new, 0), (new, 1)]}
+    try:
+        deadline = time.monotonic() + 40
+        while set().union(*held) != wanted or not all(held):
+            assert time.monotonic() < deadline, held
+            for each in members:
+                each.poll(0.05)
+        assert {Partition(new, 0), Partition(new, 1)} <= held[2]
+        assert sum(map(len, held)) == len(wanted)
+    finally:
+        for each in members:
+            each.close()
+
+
 @given(st.from_regex(SYMBOL, fullmatch=True))
 def test_a_symbol_becomes_a_topic_and_back(symbol: str) -> None:
     topic = topic_of_symbol(symbol)
