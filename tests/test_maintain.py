@@ -76,6 +76,8 @@ def test_the_seal_follows_the_clock(database: str, market: Market) -> None:
         assert within(5, lambda: market.connection.execute(closed).fetchone() == (True,))
         ahead = market.connection.execute("select count(*) from level where sealed > now() or watermark > sealed")
         assert ahead.fetchone() == (0,)
+        applied = "select bool_and(applied_at is not null and keep is null) from policy"
+        assert within(5, lambda: market.connection.execute(applied).fetchone() == (True,))
 
 
 def test_a_killed_maintain_is_replaced_by_the_one_that_stands_by(database: str, market: Market) -> None:

@@ -76,13 +76,13 @@ begin atomic
     ) as day;
 end;
 
--- The width that fits the data rate: the longest of these, shortest first, whose index (48 bytes a tick, measured) stays
+-- The width that fits the data rate: the longest of these, shortest first, whose index (72 bytes a tick, measured) stays
 -- within a quarter of the memory that the server says it has for data (effective_cache_size); the shortest where none does.
 create function width_by_rate(widths interval[]) returns interval
 language sql stable set search_path = barwright, pg_temp
 begin atomic
     select coalesce(max(width) filter (
-        where coalesce(ticks_per_day(), 0) * 48 * extract(epoch from width) / 86400
+        where coalesce(ticks_per_day(), 0) * 72 * extract(epoch from width) / 86400
             <= pg_size_bytes(current_setting('effective_cache_size')) / 4
     ), min(width))
     from unnest(widths) as width;

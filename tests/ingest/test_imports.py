@@ -15,9 +15,12 @@ from barwright import sql
 from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.decode import native
 from barwright.ingest.marks import Mark
+from barwright.ingest.policies import apply
 from barwright.ingest.records import PLAIN_BAR, read_import
 from barwright.ingest.store import Store
 from barwright.ingest.ticks import Bar, RefusedError, Window, bar_row
+from barwright.settings import Settings
+from barwright.sql.engine import engine_of
 from tests.ingest.history import Desk, covered_mark, live, minute, record, tick
 from tests.ingest.messages import START, TOPIC_ID, bar, encode
 
@@ -345,3 +348,38 @@ def _chunk(desk: Desk, offset: int, message: Any) -> Any:
 
 
 START_MS = int(START.timestamp()) * 1000
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["fast", "slow"])
+def test_compressed_chunks_take_trades_and_imports_as_any(desk: Desk, slow: bool) -> None:
+    if desk.store.engine != "timescaledb":
+        pytest.skip("the postgres engine has no compression; name a TimescaleDB server by DATABASE_URL")
+    desk.land(record(range(50), 0, 60, desk.task(0, 60)), *(tick(3600 + 10 * n) for n in range(300)))
+    engine = engine_of(desk.store.connection)
+    engine.repair()
+    packing = Settings(compress_after_days=1)
+    apply(desk.store.connection, packing)
+    packed = "select count(*) filter (where is_compressed), count(*) from policy cross join lateral chunks_of(name)"
+    assert desk.run(packed) == [(8, 8)]
+    desk.claim.slow_until = 1e18 if slow else 0.0
+    desk.land(*(tick(3605 + 10 * n) for n in range(300)), tick(3600 * 10))
+    desk.land(*(tick(3600 + 10 * n) for n in range(20)))
+    bars = record([*range(20), *range(40, 50)], 0, 60, desk.task(0, 60, reason="correction"))
+    bars[3] |= {"close": "16"}
+    desk.land(bars)
+    assert desk.bars() == [(m, 16 if m == 3 else 15) for m in (*range(20), *range(40, 50))]
+    assert desk.one("select count(*) from ticks where seq >= 0") == 601
+    engine.repair()
+    for _ in range(2):
+        right = desk.run(
+            "select l.name, count(*), bool_and(audit_bucket('BTCUSD', l.name, bucket)) from level as l "
+            "cross join lateral generate_series(%s::timestamptz, %s, l.width) as bucket group by 1",
+            minute(0),
+            minute(700),
+        )
+        assert all(found for _, _, found in right)
+        assert len(right) == 7
+        # What came late is packed with the rest.
+        apply(desk.store.connection, packing)
+        assert desk.run(packed) == [(8, 8)]
+        assert desk.one("select count(*) from compressible()") == 0

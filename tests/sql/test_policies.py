@@ -213,11 +213,11 @@ def test_the_width_follows_the_setting_and_no_two_partitions_overlap(m: Market) 
         assert widths == {timedelta(days=7), timedelta(days=1), timedelta(hours=6)}
 
 
-@pytest.mark.parametrize(("rows", "hours"), [(1_000, 24), (100_000_000, 4), (10**10, 1)])
+@pytest.mark.parametrize(("rows", "hours"), [(1_000, 24), (100_000_000, 2), (10**10, 1)])
 def test_the_width_fits_the_data_rate(m: Market, rows: int, hours: int) -> None:
     widths = [timedelta(hours=n) for n in (1, 2, 4, 6, 12, 24)]
     memory = one(m, "select pg_size_bytes(current_setting('effective_cache_size'))")
-    wanted = max((w for w in widths if rows * 48 * w.total_seconds() / 86_400 <= memory / 4), default=widths[0])
+    wanted = max((w for w in widths if rows * 72 * w.total_seconds() / 86_400 <= memory / 4), default=widths[0])
     with m.connection.transaction(force_rollback=True):
         m.connection.execute("create or replace function ticks_per_day() returns bigint language sql "
                              f"stable set search_path = barwright, pg_temp as 'select {rows}::bigint'")  # fmt: skip
