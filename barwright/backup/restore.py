@@ -34,7 +34,7 @@ def restore(settings: Settings, folder: Path, jobs: int, told: Callable[[str], N
             _prepare(connection, backup, settings.role_prefix)
     with sql.connect(settings.database_url, "restore", autocommit=True) as connection:
         if timescaledb:
-            connection.execute(Q["pre_restore"])
+            _pre_restore(connection)
         _load(connection, program, folder, 1 if timescaledb else jobs, told)
         if timescaledb:
             connection.execute(Q["post_restore"])
@@ -90,6 +90,16 @@ def _prepare(connection: psycopg.Connection[Any], backup: Manifest, prefix: str)
             Identifier(schema), Literal(backup.timescaledb)
         )
     )
+
+
+def _pre_restore(connection: psycopg.Connection[Any]) -> None:
+    try:
+        connection.execute(Q["pre_restore"])
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise BarwrightError(
+            f"TimescaleDB lets not everyone restore: {error.diag.message_primary}.",
+            "Restore as a superuser, or as whom the provider lets restore (timescaledb_pre_restore).",
+        ) from error
 
 
 def _load(
