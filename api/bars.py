@@ -17,7 +17,7 @@ from barwright.api.calendars import PAGE
 from barwright.api.cover import Cover, closed_before
 from barwright.api.coverage import Summary, summary
 from barwright.api.coverages import Coverages
-from barwright.api.database import Database, Look, Q, Row, Snapshot, look
+from barwright.api.database import Database, Look, Q, Row, Snapshot, look, retried
 from barwright.api.encode import EXACT, NULL
 from barwright.api.errors import unknown_symbol
 from barwright.api.filling import close_of, filled
@@ -145,6 +145,7 @@ class Bars:
         edges = [part.edge for part in used if not part.closed]
         return min(edges, default=closed_before(kind.interval, self.follower.look))
 
+    @retried
     async def _direct(self, kind: Series, lo: int, hi: int, need: int, backwards: bool) -> Found:
         """At most `need` bars out of one snapshot."""
         span = first_window(kind.interval, lo, hi, need, backwards)
@@ -176,6 +177,7 @@ class Bars:
         if current is not None and (current.epoch, current.rev) == (seen.epoch, seen.rev) and span[0] < hi:
             self.cover.store.put_void(block(kind, span[0], hi, [], hi))
 
+    @retried
     async def _read(self, query: BarsQuery) -> Answer:
         """The answer for one symbol."""
         query = await self.bounded(query)

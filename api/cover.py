@@ -14,7 +14,7 @@ from psycopg.types.range import TimestamptzRange
 
 from barwright.api.blocks import Block, Series, SpoiledError, dump, extended, parse, split
 from barwright.api.calendars import PAGE
-from barwright.api.database import Database, Look, Q, Row, Snapshot, look
+from barwright.api.database import Database, Look, Q, Row, Snapshot, look, retried
 from barwright.api.encode import NULL
 from barwright.api.errors import unknown_symbol
 from barwright.api.follower import Follower
@@ -110,6 +110,7 @@ class Cover:
         if not flight.cancelled():
             flight.exception()  # seen, also when everybody who waited has gone
 
+    @retried
     async def _fetch(self, series: Series, items: list[int | None], tail: int) -> list[Block]:
         """Pages, and the tail from `tail` on where it is among the items, from one snapshot."""
         interval = series.interval

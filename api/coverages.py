@@ -11,7 +11,7 @@ import time
 from psycopg.types.numeric import Int8
 
 from barwright.api.coverage import Summary, summary
-from barwright.api.database import Change, Database, Q, look
+from barwright.api.database import Change, Database, Q, look, retried
 from barwright.api.errors import unknown_symbol
 from barwright.api.follower import Follower
 
@@ -39,6 +39,7 @@ class Coverages:
             flight.add_done_callback(lambda done: self._landed(symbol, done))
         return await asyncio.shield(flight)
 
+    @retried
     async def fetch(self, symbol: str) -> Summary:
         """The summary of a new snapshot. ApiError 404, 503."""
         asked = time.monotonic()

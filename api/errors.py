@@ -51,3 +51,10 @@ def unknown_symbol(symbol: str) -> ApiError:
 def unavailable(reason: str, code: str = "database_unavailable", hint: str = "Try again in a second.") -> ApiError:
     """503: what we need is away for now, and the client may try again."""
     return ApiError(503, code, reason, hint, headers={"Retry-After": "1"})
+
+
+class CutError(ApiError):
+    """A read that was cut off and may be made again at once: on another server, or after what stood in its way."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(503, "database_unavailable", reason, "Try again in a second.", headers={"Retry-After": "1"})

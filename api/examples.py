@@ -47,7 +47,7 @@ ERROR = {"code": "bad_parameter", "message": "There is no interval '2x'.", "hint
 NULLABLE = frozenset(("quote_volume", "vwap", "trades", "buy_volume", "source", "market", "base", "quote",
                        "history_start", "newest", "next_cursor", "timescaledb", "complete", "finest", "error",
                        "history_source", "minutes_since", "hours_since", "1m", "1h", "1d", "share", "started_at",
-                       "published_at", "landed_at", "at"))  # fmt: skip
+                       "published_at", "landed_at", "at", "replica", "lag", "against"))  # fmt: skip
 MAPS = frozenset(("by_status", "levels"))  # whose keys are data
 # What `numbers`, `time` and `fill` make of a bar's fields.
 EITHER = {"bucket": ("string", "integer"), **dict.fromkeys(_NUMBERS, ("number", "string", "null")),

@@ -67,12 +67,10 @@ def history_routes(services: Services) -> list[HTTPRouteHandler]:
 
     async def _read(wanted: Listing, *queries: tuple[str, dict[str, Any]]) -> list[list[Row]]:
         """The rows of several queries of one snapshot. ApiError 404, 503."""
-        async with services.database.snapshot() as snapshot:
-            [[known]], *found = await snapshot.fetch_all(
-                (READS["symbol_state"], {"symbol": wanted.symbol}),
-                *((Q[name], args) for name, args in queries),
-                last=True,
-            )
+        [[known]], *found = await services.database.fetch_all(
+            (READS["symbol_state"], {"symbol": wanted.symbol}),
+            *((Q[name], args) for name, args in queries),
+        )
         if wanted.symbol is not None and not known:
             raise unknown_symbol(wanted.symbol)
         return found

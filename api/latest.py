@@ -8,7 +8,7 @@ from psycopg.types.numeric import Int8
 
 from barwright.api.bars import Answer, etag_of
 from barwright.api.cover import AHEAD, OPEN_FOR, closed_before
-from barwright.api.database import Database, Q, Row, Snapshot, look
+from barwright.api.database import Database, Q, Row, Snapshot, look, retried
 from barwright.api.encode import COLUMNS, NULL, PLAIN, Style, rows
 from barwright.api.errors import unknown_symbol
 from barwright.api.follower import Follower
@@ -21,6 +21,7 @@ LATEST_SQL = {
 RECENT = 60  # buckets in which the newest bar is looked for first
 
 
+@retried
 async def latest(
     database: Database, follower: Follower, symbols: list[str], interval: Interval, style: Style = PLAIN
 ) -> Answer:

@@ -117,6 +117,7 @@ class StatusOperation(Documented):
     gives: ClassVar[Any] = {
         "version": "0.1.0", "engine": "timescaledb", "epoch": "7a0c…", "rev": 12, "time": "2026-11-24T12:00:03.5Z",
         "postgresql": "18.6", "timescaledb": "2.29.2", "citus": None,
+        "replica": {"used": True, "lag": 0.012, "against": None},
         "levels": {"1m": {"sealed": "2026-11-24T12:00:00Z", "watermark": "2026-11-24T12:00:00Z"}},
         "gaps": 3, "tasks": {"open": 2, "by_status": {"queued": 1, "fetching": 1}},
         "audit": {"buckets": 86400, "findings": 0, "at": "2026-11-24T12:00:03Z"},

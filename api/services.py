@@ -15,6 +15,7 @@ from barwright.api.cover import Cover
 from barwright.api.coverages import Coverages
 from barwright.api.database import Change, Database
 from barwright.api.follower import Follower
+from barwright.api.replica import Replica
 from barwright.api.shared import Shared
 from barwright.api.store import Store
 from barwright.api.stream.hub import Hub
@@ -36,7 +37,8 @@ class Services:
         self.health = Health(settings, "serve")
         self.address = ""  # where we are reached, once we listen
         self.database = Database(settings)
-        self.writer = Writer(settings)
+        self.replica = Replica(settings, self.database)
+        self.writer = Writer(settings, self.database.wrote if settings.database_read_url else None)
         self.store = Store(settings.page_cache_bars)
         self.shared = Shared(settings)
         self.follower = Follower(self.database, self._changed)
@@ -81,6 +83,7 @@ class Services:
         tasks = [asyncio.create_task(self.follower.run(), name="follower"), asyncio.create_task(self.limiter.run()),
                  asyncio.create_task(self.hub.run(), name="hub")]  # fmt: skip
         tasks.append(asyncio.create_task(self._turn(), name="turning"))
+        tasks.append(asyncio.create_task(self.replica.run(), name="replica"))
         tasks.append(asyncio.create_task(self.access.run(), name="keys"))
         tasks.append(asyncio.create_task(warm(self.bars), name="warm-up"))
         if self.access.on and self.address:

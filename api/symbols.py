@@ -14,7 +14,7 @@ from barwright.api.access import demand
 from barwright.api.answers import JSON, not_modified, unchanged
 from barwright.api.bars import etag_of
 from barwright.api.coverage import FINENESS, SECOND, Summary, judge, minute, rfc3339, summary, text
-from barwright.api.database import Q, Row, Snapshot, look
+from barwright.api.database import Q, Row, Snapshot, look, retried
 from barwright.api.errors import unknown_symbol
 from barwright.api.intervals import LEVELS, moment
 from barwright.api.operations import ForgetOperation, RegisterOperation, SymbolOperation, SymbolsOperation
@@ -40,6 +40,14 @@ async def describe(snapshot: Snapshot, only: str | None = None) -> list[dict[str
     return [{name: text(v) if isinstance(v, datetime) else v for name, v in row.items()} for row in found]
 
 
+@retried
+async def describe_all(services: Services) -> list[dict[str, Any]]:
+    """Every symbol. ApiError 503."""
+    async with services.database.snapshot() as snapshot:
+        return await describe(snapshot)
+
+
+@retried
 async def describe_one(services: Services, name: str) -> dict[str, Any]:
     """One symbol and its coverage, of one snapshot. ApiError 404, 503."""
     async with services.database.snapshot() as snapshot:
@@ -79,8 +87,7 @@ def symbols_routes(services: Services) -> list[HTTPRouteHandler]:
     async def symbols(request: Request[Any, Any, Any]) -> ASGIResponse:
         """Every symbol."""
         single(request.scope["query_string"], ())
-        async with services.database.snapshot() as snapshot:
-            return _answer(request, {"symbols": await describe(snapshot)})
+        return _answer(request, {"symbols": await describe_all(services)})
 
     @get("/v1/symbols/{name:path}", operation_class=SymbolOperation)
     async def one_symbol(request: Request[Any, Any, Any], name: FromPath[str]) -> ASGIResponse:

@@ -118,7 +118,7 @@ class Waiting:
         await asyncio.shield(flight)
 
     async def _file(self, symbol: str, span: Window) -> None:
-        async with self.writer.transaction() as connection:
+        async with self.writer.transaction(told=False) as connection:
             within = TimestamptzRange(moment(span[0]), moment(span[1]))
             await connection.execute(Q["ask"], {"symbol": symbol, "span": within})
 

@@ -29,7 +29,7 @@ def table(settings: Settings) -> Table:
 
 def _shown(name: str, value: Any) -> str:
     """A value for the eye: without a password, and an empty one visible."""
-    if name == "database_url" and value:
+    if name in ("database_url", "database_read_url") and value:
         return make_conninfo(value, password="***") if "password" in conninfo_to_dict(value) else str(value)
     if name == "redis_url" and "@" in value:
         scheme, _, rest = value.partition("://")

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from barwright import sql
+from barwright.links.database import pooled
 from barwright.machines.board import Reporter, Row, columns
 from barwright.metrics.health import Health
 from barwright.settings import Settings
@@ -30,7 +31,9 @@ class Told:
     def write(self, rows: list[Row]) -> None:
         """Replace what the table says of this process. Raises psycopg.Error."""
         if self._connection is None or self._connection.closed:
-            self._connection = sql.connect(self.settings.database_url, f"{self.role}-states", autocommit=True)
+            self._connection = sql.connect(
+                self.settings.database_url, f"{self.role}-states", pooled(self.settings), autocommit=True
+            )
             row = self._connection.execute(ENGINE).fetchone()
             self.engine = str(row[0]) if row else ""
         names = {"role": self.role, "instance": self.instance}

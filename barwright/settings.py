@@ -41,6 +41,19 @@ class Settings(BaseSettings):
         validation_alias=_shared("DATABASE_PASSWORD"),
         description="the database's password, where the DSN or the PG* variables have none",
     )
+    database_read_url: str = Field(
+        "",
+        validation_alias=_shared("DATABASE_READ_URL"),
+        description="DSN of a standby of DATABASE_URL's server that the API reads from; empty: none",
+    )
+    replica_lag: float = Field(
+        5.0, gt=0, description="seconds that standby may be behind before the API reads from the primary again"
+    )
+    pooler: Literal["none", "transaction"] = Field(
+        "none",
+        description="what stands before the database: transaction, a pooler that gives a server out for a transaction "
+        "(PgBouncer); not for ingest and maintain",
+    )
     kafka_bootstrap_servers: str = Field(
         "127.0.0.1:9092", validation_alias=_shared("KAFKA_BOOTSTRAP_SERVERS"), description="Kafka brokers, host:port,…"
     )
@@ -241,7 +254,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        """Put DATABASE_PASSWORD into a DSN without one, so that whoever is given the DSN has it."""
+        """Put DATABASE_PASSWORD into DSNs without one, so that whoever is given one has it."""
         if password := self.database_password.get_secret_value():
             from psycopg import ProgrammingError
             from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -249,8 +262,9 @@ class Settings(BaseSettings):
             # Not assigned: what the environment has set is still known by model_fields_set. What is no DSN is told of
             # where it is used.
             with suppress(ProgrammingError):
-                if not conninfo_to_dict(self.database_url).get("password"):
-                    self.__dict__["database_url"] = make_conninfo(self.database_url, password=password)
+                for name in ("database_url", *(("database_read_url",) if self.database_read_url else ())):
+                    if not conninfo_to_dict(url := self.__dict__[name]).get("password"):
+                        self.__dict__[name] = make_conninfo(url, password=password)
         return self
 
     @field_validator("raw_retention_days", "compress_after_days", "refresh_floor_days", "chunk_hours", mode="before")

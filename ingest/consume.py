@@ -17,6 +17,7 @@ from barwright.ingest.kafka import KafkaError
 from barwright.ingest.metrics import Consuming, topics_of
 from barwright.ingest.session import POLL, Session
 from barwright.ingest.writer import Shared, Writer, waited
+from barwright.links.database import demand_sessions
 from barwright.links.kafka import options
 from barwright.metrics.health import Health
 from barwright.metrics.listener import listening
@@ -33,6 +34,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """Ingest until `stop` is set, then land what is in hand and return. Raises what made a thread fail."""
     decoders_of(settings.decoders)  # said at once where it makes no sense
     options(settings)
+    demand_sessions(settings, "ingest")
     shared = Shared(settings, Announcer(settings), Health(settings, "ingest"))
     writers = [Writer(shared, number) for number in range(settings.writers)]
     groups = [

@@ -20,6 +20,7 @@ from barwright.errors import BarwrightError
 from barwright.ingest import kafka
 from barwright.ingest.bootstrap import UnreachableError
 from barwright.ingest.kafka import KafkaError
+from barwright.links.database import pooled
 from barwright.settings import Settings
 
 Q: Final = sql.queries("ingest")
@@ -149,7 +150,7 @@ def command(
     """List the messages that could not become rows, or send them again."""
     current = settings()
     try:
-        with sql.connect(current.database_url, "dead-letters", autocommit=True) as connection:
+        with sql.connect(current.database_url, "dead-letters", pooled(current), autocommit=True) as connection:
             if again:
                 _resend(current, connection, letters(connection, reason, topic, limit, again=False))
             else:

@@ -19,6 +19,7 @@ from psycopg import Connection
 from barwright import sql
 from barwright.ingest import maintain_metrics as metrics
 from barwright.ingest import policies
+from barwright.links.database import demand_sessions
 from barwright.machines.coordinator import Coordinator
 from barwright.metrics.health import Health, Loop
 from barwright.metrics.listener import listening
@@ -41,6 +42,7 @@ REST: Final = 100
 
 def run(settings: Settings, stop: threading.Event) -> None:
     """Work until `stop` is set; a lost database is waited for, with growing pauses."""
+    demand_sessions(settings, "maintain")
     health = Health(settings, "maintain")
     loop = health.loop("round")
 

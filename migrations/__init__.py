@@ -45,7 +45,9 @@ def _give_passwords(settings: Settings) -> None:
     given = {kind: getattr(settings, f"{kind}_password").get_secret_value() for kind in roles.LOGINS}
     if not any(given.values()):
         return
-    with sql.connect(settings.database_url, "migrate", autocommit=True, prepare_threshold=None) as connection:
+    with sql.connect(
+        settings.database_url, "migrate", settings.pooler == "transaction", autocommit=True, prepare_threshold=None
+    ) as connection:
         for kind, password in given.items():
             name = roles.name_of(settings.role_prefix, kind)
             try:

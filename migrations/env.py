@@ -25,11 +25,12 @@ TRIES = 60
 OURS = "BW000"  # the error code of warnings that our own files raise
 
 
-def connector(url: str) -> Callable[[], Any]:
+def connector(settings: Settings) -> Callable[[], Any]:
     """Connect as every other part of Barwright does. prepare_threshold=None: migrations must pass any pooler."""
 
     def connect() -> Any:
-        connection = psycopg.connect(url, prepare_threshold=None, **sql.connection_options("migrate"))
+        options = sql.connection_options("migrate", settings.pooler == "transaction")
+        connection = psycopg.connect(settings.database_url, **{**options, "prepare_threshold": None})
         connection.add_notice_handler(warn)
         return connection
 
@@ -62,8 +63,9 @@ def migrate() -> None:
 
 def _migrate(settings: Settings) -> None:
     """Run the migrations asked for, then hand over and grant; after `downgrade base` the schema itself goes too."""
-    engine = create_engine("postgresql+psycopg://", creator=connector(settings.database_url), poolclass=pool.NullPool)
+    engine = create_engine("postgresql+psycopg://", creator=connector(settings), poolclass=pool.NullPool)
     with engine.begin() as connection:
+        connection.execute(text(f"select {sql.local_settings()}"))
         # Before the version is read, so that a second migration waits here and then finds nothing to do.
         connection.execute(text("select pg_advisory_xact_lock(hashtextextended('barwright.migrate', 0))"))
         connection.execute(text(f"set local lock_timeout = '{LOCK_TIMEOUT}'"))

@@ -25,7 +25,7 @@ _CONNECT: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
-_OPTIONS = f"-c search_path={SCHEMA},public -c timezone=UTC -c idle_in_transaction_session_timeout=30s"
+_SETTINGS = {"search_path": f"{SCHEMA},public", "timezone": "UTC", "idle_in_transaction_session_timeout": "30s"}
 
 
 def read(path: str) -> LiteralString:
@@ -40,11 +40,24 @@ def queries(name: str) -> Mapping[str, LiteralString]:
     return {key: cast("LiteralString", body.strip().removesuffix(";")) for key, body in found}  # one may hold another
 
 
-def connect(url: str, role: str = "barwright", **options: Any) -> Connection[tuple[Any, ...]]:
+def connect(url: str, role: str = "barwright", pooled: bool = False, **options: Any) -> Connection[tuple[Any, ...]]:
     """Open a connection with our search path, UTC and keepalives; an empty url means libpq's PG* variables."""
-    return psycopg.connect(url, **connection_options(role), **options)
+    return psycopg.connect(url, **{**connection_options(role, pooled), **options})
 
 
-def connection_options(role: str) -> dict[str, Any]:
-    """The libpq parameters of every connection we open, named in pg_stat_activity after its role."""
-    return {**_CONNECT, "application_name": f"barwright {role}", "options": _OPTIONS}
+def connection_options(role: str, pooled: bool = False, **settings: str) -> dict[str, Any]:
+    """What psycopg opens our connections with, named in pg_stat_activity after their role, with further settings.
+
+    `pooled`: by a pooler that gives out a server for one transaction. It takes no settings at the start (the role's
+    own hold, and `local_settings` in a transaction) and knows no prepared statements.
+    """
+    named = {**_CONNECT, "application_name": f"barwright {role}"}
+    if pooled:
+        return {**named, "prepare_threshold": None}
+    return {**named, "options": " ".join(f"-c {name}={value}" for name, value in (_SETTINGS | settings).items())}
+
+
+def local_settings(**settings: str) -> LiteralString:
+    """A select list that sets for one transaction what a pooled connection could not be opened with."""
+    each = (f"set_config('{name}', '{value}', true)" for name, value in (_SETTINGS | settings).items())
+    return ", ".join(each)  # names and values are written in our modules

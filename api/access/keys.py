@@ -152,7 +152,7 @@ class Keys:
 
     async def _look(self, hashed: bytes, known: Known) -> None:
         try:
-            found = await self.database.fetch(Q["find"], {"hash": hashed})
+            found = await self.database.fetch(Q["find"], {"hash": hashed}, newest=True)
         except ApiError:
             known.away = True
             if known.access is not None:

@@ -14,7 +14,7 @@ from psycopg.types.numeric import Int8
 from barwright.api.bars import Bars
 from barwright.api.cover import closed_before
 from barwright.api.coverage import Summary, summary
-from barwright.api.database import Look, Q, look
+from barwright.api.database import Look, Q, look, retried
 from barwright.api.encode import DAYS_SQL
 from barwright.api.errors import ApiError, unknown_symbol
 from barwright.api.intervals import DAY, FIRST, LEVELS, MONDAY, Interval
@@ -79,6 +79,7 @@ class Walk:
         """The next window; ApiError 404, 503."""
         return await (self._page(read) if self.left.fill == "none" else self._filled(read))
 
+    @retried
     async def _page(self, read: Read) -> Page:
         query = self.left
         asked = time.monotonic()

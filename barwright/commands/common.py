@@ -16,6 +16,7 @@ from barwright.api.intervals import moment
 from barwright.api.params import symbol as checked
 from barwright.api.times import seconds
 from barwright.errors import BarwrightError
+from barwright.links.database import pooled
 from barwright.settings import Settings
 
 Q = sql.queries("history")
@@ -25,7 +26,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 @contextmanager
 def connected(settings: Settings, role: str) -> Iterator[Connection]:
     """A connection in autocommit; BarwrightError when the database is away or not migrated."""
-    with answered(), sql.connect(settings.database_url, role, autocommit=True) as connection:
+    with answered(), sql.connect(settings.database_url, role, pooled(settings), autocommit=True) as connection:
         yield connection
 
 

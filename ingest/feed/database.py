@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from barwright import sql
+from barwright.links.database import pooled
 from barwright.settings import Settings
 
 Q = sql.queries("feed")
@@ -27,7 +28,7 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.pool = AsyncConnectionPool[AsyncConnection[Row]](
-            settings.database_url, kwargs={**sql.connection_options("feed"), "autocommit": True},
+            settings.database_url, kwargs={**sql.connection_options("feed", pooled(settings)), "autocommit": True},
             min_size=1, max_size=MOST, timeout=WAIT, max_lifetime=1800, reconnect_timeout=5, name="feed", open=False,
         )  # fmt: skip
 

@@ -1,3 +1,23 @@
+-- position: which server this is (its start), whether it is a standby, and up to where its log was written or replayed
+-- after the snapshot was taken. The next byte to write lies behind a page's header (24 bytes, 40 where a segment begins),
+-- to which nothing is replayed before something follows
+select
+    start,
+    standby,
+    position - case
+        when standby then 0
+        when position % 8192 = 24 then 24
+        when position % pg_size_bytes(current_setting('wal_segment_size')) = 40 then 40
+        else 0
+    end as position
+from (
+    select
+        extract(epoch from pg_postmaster_start_time())::float8 as start,
+        pg_is_in_recovery() as standby,
+        ((case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)
+            - '0/0'::pg_lsn)::bigint as position
+) as server;
+
 -- look: what the caches must know: epoch, revision, the database's clock, watermarks, and revisions newer than one seen
 select
     epoch,

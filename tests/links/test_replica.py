@@ -1,0 +1,259 @@
+"""Reads from a standby: never from the past of what was served, never cached wrongly, and without it just the same."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from barwright import migrations, sql
+from barwright.api.database import Database, Snapshot, retried
+from barwright.api.replica import Replica
+from barwright.embedded.postgres import Postgres
+from barwright.settings import Settings
+from tests.api.conftest import Api, eventually, serving
+from tests.api.streams import Follower
+from tests.api.truth import check, expected
+from tests.links.standby import Standby, replicated
+from tests.services import Server
+from tests.sql.market import Market
+
+LAG = "1.5"
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgres, Standby]]:
+    """A primary, migrated, and its standby."""
+    with replicated(tmp_path_factory.mktemp("replicated")) as (primary, standby):
+        migrations.upgrade(Settings(database_url=primary.url))
+        yield primary, standby
+
+
+@pytest.fixture(scope="module")
+def connection(pair: tuple[Postgres, Standby]) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to the primary."""
+    with sql.connect(pair[0].url, "test", autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def eras() -> Iterator[int]:
+    return count(1700, 2)
+
+
+@pytest.fixture
+def m(connection: psycopg.Connection[Any], eras: Iterator[int]) -> Market:
+    """A market of two closed days."""
+    made = Market(connection, era=eras)
+    connection.execute("insert into symbols (symbol) values (%s)", (made.symbol,))
+    first = made.at("02-01 00:00")
+    made.insert(*(made.trade(first + timedelta(minutes=7 * n), str(100 + n % 17)) for n in range(400)))
+    made.seal(made.at("02-04 00:00"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def api(pair: tuple[Postgres, Standby], valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An API that reads from the standby."""
+    primary, standby = pair
+    log = tmp_path_factory.mktemp("api") / "serve.log"
+    settings = {"DATABASE_READ_URL": standby.url, "BARWRIGHT_REPLICA_LAG": LAG, "BARWRIGHT_LOG_FORMAT": "json"}
+    with serving(primary.url, valkey.url, log, **settings) as running:
+        yield running
+
+
+def state(api: Api) -> dict[str, Any]:
+    """What /v1/status says of the standby."""
+    return dict(api.json("/v1/status")["replica"])
+
+
+def used(api: Api, wanted: bool, seconds: float = 10) -> None:
+    """Wait until reads go to the standby, or not."""
+
+    def look() -> None:
+        assert state(api)["used"] is wanted
+
+    eventually(look, seconds)
+
+
+def test_bars_of_a_standby_equal_the_oracle(api: Api, m: Market, pair: tuple[Postgres, Standby]) -> None:
+    used(api, True)
+    pair[1].caught_up()
+    check(api, m)
+    used(api, True)
+    assert api.json("/health/ready")["checks"]["replica"] == "up"
+    assert pair[1].ask("select count(*) > 0 from pg_stat_activity where application_name = 'barwright serve'")
+
+
+def test_an_old_snapshot_is_never_cached_and_nothing_goes_back(
+    api: Api, m: Market, pair: tuple[Postgres, Standby], valkey: Server, tmp_path: Path
+) -> None:
+    primary, standby = pair
+    used(api, True)
+    standby.caught_up()
+    old = expected(m, "1m")
+    eventually(lambda: _equal(api, m, old))
+    standby.pause()
+    try:
+        m.insert(m.trade("02-01 03:00:30", "999"))
+        m.repair()
+        new = expected(m, "1m")
+        assert new != old
+        # Another process is never behind, and reads the same Redis: what the first keeps there must be right.
+        with serving(primary.url, valkey.url, tmp_path / "other.log") as other:
+            seen, deadline = [], time.monotonic() + 6
+            while time.monotonic() < deadline and (not seen or not seen[-1]):
+                seen.append(_is(api, m, old, new))
+                assert _is(other, m, old, new)
+            assert seen[-1]  # the standby was left when it was too far behind
+            assert seen == sorted(seen)  # the new never becomes the old again
+            assert not state(api)["used"]
+            assert api.json("/health/ready")["checks"]["replica"] == "lagging"
+            standby.resume()
+            deadline = time.monotonic() + 15
+            while not state(api)["used"]:
+                assert _is(api, m, old, new)
+                assert time.monotonic() < deadline
+            for _ in range(20):
+                assert _is(api, m, old, new)
+            check(other, m)
+        check(api, m)
+    finally:
+        standby.resume()
+
+
+def test_what_this_process_wrote_is_found(api: Api, pair: tuple[Postgres, Standby]) -> None:
+    used(api, True)
+    pair[1].pause()
+    try:
+        name = f"W{time.time_ns()}"
+        body = {"source": "kafka", "start": "2026-01-01"}
+        answer = api.client.put(f"/v1/symbols/{name}", json=body)
+        assert answer.status_code == 201, answer.text
+        assert api.json(f"/v1/symbols/{name}")["symbol"] == name
+    finally:
+        pair[1].resume()
+    used(api, True)
+    assert api.json(f"/v1/symbols/{name}")["symbol"] == name
+
+
+def test_a_stream_never_goes_back(api: Api, m: Market, pair: tuple[Postgres, Standby]) -> None:
+    _, standby = pair
+    used(api, True)
+    follower = Follower([api], m.symbol, "1m", start=m.at("02-01 00:00").isoformat())
+    try:
+        for n in range(3):
+            standby.pause() if n == 1 else standby.resume()
+            m.insert(m.trade(m.at("02-01 05:00") + timedelta(minutes=7 * n), str(500 + n)))
+            m.repair()
+            m.insert(m.trade(m.at("02-05 00:00") + timedelta(seconds=n), str(600 + n)))
+            time.sleep(0.3)
+        standby.resume()
+        eventually(lambda: _same(follower, expected(m, "1m")), 15)
+        assert "reset" not in follower.store.counts
+        revs = [message["rev"] for message in follower.store.log]
+        assert revs == sorted(revs)
+    finally:
+        standby.resume()
+        follower.end()
+
+
+def test_a_standby_that_dies_costs_nobody_an_answer(api: Api, m: Market, pair: tuple[Postgres, Standby]) -> None:
+    _, standby = pair
+    used(api, True)
+    standby.caught_up()
+    wanted, found, over = expected(m, "1h"), list[int](), threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=api.client.base_url, timeout=20) as client:
+            while not over.is_set():
+                # Without a start what is asked for is never only from memory.
+                answer = client.get("/v1/bars/latest", params={"symbol": m.symbol, "interval": "2h"})
+                found.append(answer.status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    standby.kill()
+    used(api, False)
+    time.sleep(0.5)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert set(found) == {200}, {status: found.count(status) for status in found}
+    eventually(lambda: _equal(api, m, wanted, "1h"))
+    standby.start()
+    used(api, True, 20)
+    eventually(lambda: _equal(api, m, wanted, "1h"))
+
+
+def test_a_query_in_the_way_of_the_log_is_asked_again(
+    pair: tuple[Postgres, Standby], connection: psycopg.Connection[Any]
+) -> None:
+    primary, standby = pair
+    connection.execute("create table if not exists barwright.in_the_way (n int)")
+    standby.caught_up()
+    settings = Settings(database_url=primary.url, database_read_url=standby.url)
+
+    async def run() -> tuple[int, list[Any]]:
+        database = Database(settings)
+        replica = Replica(settings, database)
+        await database.open()
+        watching = asyncio.create_task(replica.run())
+        tries = 0
+
+        @retried
+        async def read() -> list[Any]:
+            nonlocal tries
+            tries += 1
+            async with database.snapshot() as snapshot:
+                await snapshot.fetch("select * from barwright.in_the_way", {})
+                if tries == 1:
+                    # Its exclusive lock has to be replayed, and the snapshot stands in its way.
+                    await asyncio.to_thread(connection.execute, "alter table barwright.in_the_way add column m int")
+                    await _cut(snapshot)
+                return await snapshot.fetch("select 1", {})
+
+        try:
+            while not replica.used:
+                await asyncio.sleep(0.05)
+            return tries, [await read(), tries]
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await database.close()
+
+    _, (found, tries) = asyncio.run(run())
+    assert found == [(1,)]
+    assert tries >= 2
+
+
+async def _cut(snapshot: Snapshot) -> None:
+    """Ask until the standby ends it."""
+    for _ in range(200):
+        await snapshot.fetch("select * from barwright.in_the_way", {})
+        await asyncio.sleep(0.05)
+    raise AssertionError("the standby waits for ever")
+
+
+def _equal(api: Api, m: Market, wanted: list[dict[str, Any]], interval: str = "1m") -> None:
+    assert api.bars(m.symbol, interval, limit=10000) == wanted
+
+
+def _is(api: Api, m: Market, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> bool:
+    """Whether an answer is the new one; it must be one of both."""
+    bars = api.bars(m.symbol, limit=10000)
+    assert bars in (old, new)
+    return bars == new
+
+
+def _same(follower: Follower, wanted: list[dict[str, Any]]) -> None:
+    assert [{**bar} for bar in follower.store.list()] == wanted
