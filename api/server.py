@@ -19,6 +19,7 @@ from barwright.api.services import Services
 from barwright.api.stream.protocol import MOST_BYTES, Protocol
 from barwright.api.wire import Bounded
 from barwright.errors import BarwrightError
+from barwright.links import tls
 from barwright.metrics.listener import listening
 from barwright.settings import Settings
 
@@ -55,9 +56,11 @@ class Server(uvicorn.Server):
 
 def serve(app: Litestar, settings: Settings) -> None:
     """Serve an application the same way."""
+    certificate, key = settings.tls_certificate, settings.tls_key
+    tls.demand_usable("BARWRIGHT_TLS", certificate, key)
     listener = _listen(settings)
     services: Services = app.state.services
-    services.address = address = _address(listener)
+    services.address = address = _address(listener, "https" if certificate else "http")
     shell = Shell(app, settings, services.access, services.limiter)
     measured = Measured(shell, (route.path_format for route in app.routes))
     server = Server(
@@ -66,6 +69,7 @@ def serve(app: Litestar, settings: Settings) -> None:
             access_log=False, server_header=False, date_header=False, timeout_graceful_shutdown=GRACE, backlog=2048,
             ws_max_size=MOST_BYTES, ws_per_message_deflate=False,
             proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=settings.trusted_proxies or None,
+            ssl_certfile=certificate or None, ssl_keyfile=key or None,
         ),
         services,
     )  # fmt: skip
@@ -78,11 +82,11 @@ def serve(app: Litestar, settings: Settings) -> None:
     log.info("stopped")
 
 
-def _address(listener: socket.socket) -> str:
+def _address(listener: socket.socket, scheme: str) -> str:
     """Where this machine reaches us."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -4,6 +4,7 @@ import http.client
 import os
 import shutil
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -80,7 +81,7 @@ def _live(stack: Stack, running: Instance, sampler: Sampler, stop: threading.Eve
         while not stop.wait(_TICK):
             _tend(stack, stop)
             if ready.just_now(stack.settings):
-                console.print(announcement(running, required(stack.settings)))
+                console.print(announcement(running, required(stack.settings), bool(stack.settings.tls_certificate)))
             live.update(dashboard.render(stack.roles, sampler.latest, stack.engine), refresh=True)
 
 
@@ -89,7 +90,7 @@ def _plain(stack: Stack, running: Instance, sampler: Sampler, stop: threading.Ev
     while not stop.wait(_TICK):
         _tend(stack, stop)
         if ready.just_now(stack.settings):
-            console.print(announcement(running, required(stack.settings)))
+            console.print(announcement(running, required(stack.settings), bool(stack.settings.tls_certificate)))
         if time.monotonic() >= due:
             due += _LINE_EVERY
             console.print(dashboard.line(stack.roles, sampler.latest, stack.engine))
@@ -114,11 +115,15 @@ class Ready:
         """True the first time /health/ready answers 200."""
         if self.seen:
             return False
-        self.seen = self._ask("127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host) == 200
+        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+        self.seen = self._ask(host, bool(settings.tls_certificate)) == 200
         return self.seen
 
-    def _ask(self, host: str) -> int | None:
+    def _ask(self, host: str, secure: bool) -> int | None:
         connection = http.client.HTTPConnection(host, self.port, timeout=2)
+        if secure:  # ours, by an address that need not be in its certificate
+            unchecked = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection(host, self.port, timeout=2, context=unchecked)
         try:
             connection.request("GET", "/health/ready")
             return connection.getresponse().status
@@ -128,9 +133,9 @@ class Ready:
             connection.close()
 
 
-def announcement(running: Instance, keys: bool) -> str:
+def announcement(running: Instance, keys: bool, secure: bool = False) -> str:
     """The lines that tell a user where everything is, and how to get in where the API asks for keys."""
-    api = f"http://127.0.0.1:{running.port}"
+    api = f"{'https' if secure else 'http'}://127.0.0.1:{running.port}"
     login = [f"  log in    {_command()} key link   (programs: {_command()} key create NAME)"] if keys else []
     return "\n".join(
         [

@@ -17,14 +17,25 @@ def context(
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.check_hostname = check_hostname
     if certificate:
-        try:
-            made.load_cert_chain(certificate, key or None, password)
-        except ssl.SSLError as error:
-            raise BarwrightError(
-                f"{name}_CERTIFICATE={certificate} and its key are not usable: {error.reason or error}.",
-                f"Both are PEM, and the key fits the certificate; {name}_KEY_PASSWORD opens a key that has one.",
-            ) from error
+        _load(made, name, certificate, key, password)
     return made
+
+
+def demand_usable(name: str, certificate: str, key: str) -> None:
+    """Raise BarwrightError where a server could not prove itself with these files."""
+    check(name, "", certificate, key)
+    if certificate:
+        _load(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), name, certificate, key)
+
+
+def _load(made: ssl.SSLContext, name: str, certificate: str, key: str, password: str = "") -> None:
+    try:
+        made.load_cert_chain(certificate, key or None, password)
+    except ssl.SSLError as error:
+        raise BarwrightError(
+            f"{name}_CERTIFICATE={certificate} and its key are not usable: {error.reason or error}.",
+            "Both are PEM, the key fits the certificate, and its password, if it has one, is set.",
+        ) from error
 
 
 def check(name: str, authority: str, certificate: str, key: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -25,15 +26,18 @@ from tests.sql.market import Market
 
 
 class Api:
-    """`barwright serve` and a client of it."""
+    """`barwright serve` and a client of it, by TLS where it is told whom to trust."""
 
-    def __init__(self, database: str, redis: str, log: Path, **settings: str) -> None:
+    def __init__(
+        self, database: str, redis: str, log: Path, trusting: ssl.SSLContext | None = None, **settings: str
+    ) -> None:
         port = int(settings.get("BARWRIGHT_PORT") or free_port(0))
         env = {**os.environ, "DATABASE_URL": database, "REDIS_URL": redis, "BARWRIGHT_PORT": str(port), **settings}
         self.log = log
         with log.open("w") as stderr:
             self.process = subprocess.Popen([sys.executable, "-P", "-m", "barwright", "serve"], env=env, stderr=stderr)
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+        address = f"{'https' if trusting else 'http'}://127.0.0.1:{port}"
+        self.client = httpx.Client(base_url=address, timeout=20, verify=trusting or True)
         eventually(lambda: self.client.get("/health/live").raise_for_status(), 60, httpx.HTTPError)
 
     def get(self, path: str, /, headers: dict[str, str] | None = None, **params: Any) -> httpx.Response:
@@ -70,9 +74,11 @@ def eventually(check: Callable[[], Any], seconds: float = 1.0, *errors: type[Bas
 
 
 @contextmanager
-def serving(database: str, redis: str, log: Path, **settings: str) -> Iterator[Api]:
+def serving(
+    database: str, redis: str, log: Path, trusting: ssl.SSLContext | None = None, **settings: str
+) -> Iterator[Api]:
     """An API process for a while; it must stop cleanly and have met no unforeseen error."""
-    api = Api(database, redis, log, **settings)
+    api = Api(database, redis, log, trusting, **settings)
     try:
         yield api
     finally:
