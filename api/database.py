@@ -205,9 +205,11 @@ class Database:
             start, standby, position = row[:3]
             if server is not self.current:
                 raise CutError("Another server is read from.")
-            if server is self.replica and (start != server.start or not (standby or start == self.primary.start)):
-                self.use(self.primary, "the standby is another server, or no standby any more")
-                raise CutError("The standby is another server.")
+            if server is self.replica and start != server.start:
+                raise CutError("The standby is another server.")  # one of several behind its name
+            if server is self.replica and not standby and start != self.primary.start:
+                self.use(self.primary, "the standby is none any more")
+                raise CutError("The standby is none any more.")
             self.seen = max(self.seen, position)
 
         return heard

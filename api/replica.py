@@ -22,6 +22,7 @@ PERIOD = 0.25  # seconds between two looks
 PATIENCE = 1.0  # seconds a server has to answer one
 NEAR = 1.0  # seconds the standby may be behind when reads go (back) to it
 HOLD = 0.5  # seconds that reads may wait for it to have all that was read from the primary
+TURN = 2.0  # seconds until a standby that is not to be read from is looked for anew: its name may be that of several
 REST = 5.0  # seconds until that is tried again
 MOST = 2000  # positions of the primary's that are remembered
 log = structlog.get_logger()
@@ -79,6 +80,7 @@ class Replica:
         if database.replica is not None:
             self.probes.append(Probe(database.replica))
         self.rested = 0.0
+        self.turned = time.monotonic() + TURN
         self.answered = time.monotonic()  # the primary's last answer
 
     @property
@@ -119,6 +121,9 @@ class Replica:
         if not self.used:
             if not self.against and standby is not None and time.monotonic() > self.rested:
                 await self._join(replica, standby, asked - self.answered > self.most)
+            elif self.against and asked > self.turned:
+                self.turned = asked + TURN
+                await self.probes[1].close()
         elif self.against and primary is not None:
             self.database.use(self.database.primary, self.against)
 

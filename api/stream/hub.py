@@ -22,6 +22,8 @@ class Hub:
     """One for each process. `stopping` is set when the server is told to stop."""
 
     def __init__(self, settings: Settings, database: Database, follower: Follower, bars: Bars) -> None:
+        # Seconds a client may be ahead of our standby, having come from another process.
+        self.patience = settings.replica_lag if settings.database_read_url else 0.0
         self.database = database
         self.follower = follower
         self.bars = bars

@@ -70,6 +70,7 @@ class Subscription:
             self._begin(state)
             try:
                 if self.since is not None:
+                    state = await self._caught_up(series, self.since[1], state)
                     self._resume(self.since, state)
                     await self._repair(series, state)
                 await self._history(series)
@@ -93,10 +94,17 @@ class Subscription:
             raise bad("since", self.wish.since, "since belongs to another subscription.",
                       hint="Repeat symbol, interval, tz and session.")  # fmt: skip
         start = found.start if self.wish.start is None else self.position.start
-        ahead = found.edge > max(state.edge, found.start) or any(rev > state.rev for _, rev in found.known)
-        if told != self.tag or start < found.start or ahead:
+        if told != self.tag or start < found.start or _ahead(found, state):
             raise TurnedError
         self.position = found
+
+    async def _caught_up(self, series: Series, found: Position, state: State) -> State:
+        """A state as new as what the client has, which may come from a process whose standby is further."""
+        until = time.monotonic() + self.hub.patience
+        while _ahead(found, state) and time.monotonic() < until:
+            await asyncio.sleep(LAG)
+            state = await series.since(time.monotonic())
+        return state
 
     async def _history(self, series: Series) -> None:
         """What has closed, in pages; then what one state has beyond; then `live`."""
@@ -298,6 +306,11 @@ class Subscription:
         told = b',"event":"%s"}' % event.encode() if event else b"}"
         SENT[kind].inc()
         await self.send(b'{"type":"%s","id":%s' % (kind.encode(), self.id) + rest + told, event)
+
+
+def _ahead(found: Position, state: State) -> bool:
+    """Whether a client has seen what a state does not know of."""
+    return found.edge > max(state.edge, found.start) or any(rev > state.rev for _, rev in found.known)
 
 
 def _buckets(interval: Interval, lo: int, hi: int) -> Window:
