@@ -8,6 +8,7 @@ import structlog
 
 from barwright import sql
 from barwright.errors import BarwrightError
+from barwright.links.database import pooled
 from barwright.settings import Settings
 
 log = structlog.get_logger()
@@ -19,11 +20,13 @@ def demand(settings: Settings, empty: bool = False) -> None:
     """Raise BarwrightError where the database's schema is older than this code works with, or, but with `empty`, is not
     there at all. A database that is away is waited for by the roles themselves."""
     try:
-        with sql.connect(settings.database_url, "schema") as connection:
+        with sql.connect(settings.database_url, "schema", pooled(settings)) as connection:
             row = connection.execute(sql.queries("run")["revision"]).fetchone()
     except psycopg.errors.UndefinedTable:
         row = None
-    except psycopg.OperationalError:
+    except psycopg.OperationalError as error:
+        if "unsupported startup parameter" in str(error):  # PgBouncer's words
+            raise BarwrightError("The database is behind a pooler.", "Set BARWRIGHT_POOLER=transaction.") from error
         return
     if row is None and empty:
         return

@@ -71,6 +71,7 @@ def test_trades_reach_the_database(environment: dict[str, str], tmp_path: Path) 
         assert ingest.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_a_wrong_password_is_one_clear_error(environment: dict[str, str], tmp_path: Path) -> None:
     done = replay({**environment, "KAFKA_SASL_PASSWORD": "wrong"}, trades(tmp_path))
     assert done.returncode == 1

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from barwright import migrations, sql
+from barwright import migrations, schema, sql
 from barwright.errors import BarwrightError
 from barwright.ingest.feed.database import Database
 from barwright.links.database import demand_sessions
@@ -137,6 +137,12 @@ def test_registering_and_feeding_go_through_it(api: Api, dsn: str, bouncer: PgBo
     command = [sys.executable, "-m", "barwright", "symbol", "list", "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert "ADAUSD" in done.stdout, done.stderr
+
+
+def test_a_pooler_that_nobody_told_of_is_named(dsn: str, bouncer: PgBouncer) -> None:
+    with pytest.raises(BarwrightError, match="Set BARWRIGHT_POOLER=transaction"):
+        schema.demand(Settings(database_url=through(bouncer, dsn)))
+    schema.demand(Settings(database_url=through(bouncer, dsn), pooler="transaction"))
 
 
 @pytest.mark.parametrize("role", ["ingest", "maintain"])

@@ -166,6 +166,7 @@ def test_a_stream_never_goes_back(api: Api, m: Market, pair: tuple[Postgres, Sta
         follower.end()
 
 
+@pytest.mark.slow
 def test_a_stream_resumed_on_a_lagging_process_waits(
     api: Api, m: Market, pair: tuple[Postgres, Standby], valkey: Server, tmp_path: Path
 ) -> None:
