@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import psycopg
@@ -36,7 +36,8 @@ def applied(settings: Settings) -> Iterator[None]:
     finally:
         stop.set()
         for connection in held:
-            connection.cancel()
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=2)
         thread.join(5)
 
 
