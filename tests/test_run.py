@@ -177,6 +177,10 @@ def test_servers_that_the_environment_names_are_used(run: Run, tmp_path: Path, d
     running = run(DATABASE_URL=database)
     running.wait_until_ready(FIRST)
     assert running.variables()["DATABASE_URL"] == database
+    if not os.environ.get("DATABASE_URL"):  # that one may trust everybody
+        # The roles are there, with passwords that are not this home's to know or to change.
+        said = "feed, ingest, maintain, serve work as the given database user, not as roles of their own: "
+        assert said in running.log.read_text()
     assert not (tmp_path / "state" / "postgres").exists()
     assert running.stop() == 0
 

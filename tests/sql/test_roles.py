@@ -12,10 +12,12 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from barwright import sql
+from barwright.ingest import policies
+from barwright.settings import Settings
 from barwright.sql import roles
 from barwright.sql.engine import engine_of, levels
 from barwright.sql.roles import LOGINS
-from tests.sql.market import Market
+from tests.sql.market import INSERT, Market
 
 Connection = psycopg.Connection[Any]
 Login = Callable[[str], AbstractContextManager[Connection]]
@@ -23,7 +25,7 @@ Login = Callable[[str], AbstractContextManager[Connection]]
 BARS = [f"ohlcv_{interval}" for interval in ("1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w", "1mo")]
 # On TimescaleDB, of maintain: it alone may refresh them.
 AGGREGATES = {"ohlcv_1m", "ohlcv_5m", "ohlcv_15m", "ohlcv_30m", "cagg_1h", "cagg_4h", "cagg_1d"}
-SEEN = ["meta", "alembic_version", "level", "symbols", "ingest_offset", "backfill_task", "coverage", "gaps"]
+SEEN = ["policy", "meta", "alembic_version", "level", "symbols", "ingest_offset", "backfill_task", "coverage", "gaps"]
 
 # What each role may do to tables and views: s(elect), i(nsert), u(pdate), d(elete), of any column at all.
 TABLES: dict[str, dict[str, str]] = {
@@ -45,6 +47,7 @@ TABLES: dict[str, dict[str, str]] = {
         "level": "su",
         "late_range": "si",
         "revision": "sd",
+        "purged": "sd",
         "live_session": "sid",
         "backfill_task": "sd",
         "actor": "siud",
@@ -61,18 +64,22 @@ TABLES: dict[str, dict[str, str]] = {
 }
 
 _ALL = {"vwap", "watermark", "missing", "history_bound"}
+_PROCESS = _ALL | {"computable_from", "storage"}
 # What each role may call.
 FUNCTIONS: dict[str, set[str]] = {
-    "feed": _ALL | {"hold_symbol", "claim_task", "renew_task", "advance_task", "fail_task", "coarsen"},
-    "ingest": _ALL | {
+    "feed": _PROCESS | {"hold_symbol", "claim_task", "renew_task", "advance_task", "fail_task", "coarsen"},
+    "ingest": _PROCESS | {
         "hold_seal", "late_below", "prepare_ticks", "renew_epoch", "land_session", "cut", "kept_live", "has_bars",
         "lock_tasks", "land_import", "land_coarse",
     },
-    "maintain": _ALL | {
+    "maintain": _PROCESS | {
         "late_below", "move_seal", "materialized_until", "advance", "repair_history", "finish_history", "file_tasks",
         "file_corrections", "finish_tasks", "finish_findings", "audit_bucket", "audit_sample", "day_floor",
+        "apply_policies", "set_refresh_floor", "compressible", "compress_ticks", "compress_bars", "drop_ticks",
+        "drop_bars", "droppable_chunks", "droppable_until", "note_dropped", "forget_purged", "aggregate_of",
+        "hypertable_of", "chunks_of", "extension_schema",
     },
-    "api": _ALL | {
+    "api": _PROCESS | {
         "late_below", "covered_live", "hold_symbol", "register_symbol", "stop_symbol", "purge_symbol", "file_tasks",
         "request_tasks", "make_key", "redeem_link",
     },
@@ -207,7 +214,8 @@ def test_each_role_reaches_these_tables_and_views_and_no_others(login: Login) ->
         found = connection.execute(relations).fetchall()
         timescaledb = connection.execute("select engine from meta").fetchone() == ("timescaledb",)
     owned = AGGREGATES if timescaledb else set()
-    assert owned <= {name for name, *_ in found}
+    there = {name for name, *_ in found}
+    assert owned <= there
     attempts = []
     for name, is_view, columns, updatable in found:
         attempts.append((name, "s", f"select from {name} where false"))
@@ -225,7 +233,11 @@ def test_each_role_reaches_these_tables_and_views_and_no_others(login: Login) ->
         for (name, letter, _), no in zip(attempts, denied, strict=True):
             if not no and letter not in able.get(name, "") and not (kind == "maintain" and name in owned):
                 able[name] = able.get(name, "") + letter
-        expected = {name: may for name, may in TABLES[kind].items() if kind != "maintain" or name not in owned}
+        expected = {
+            name: may
+            for name, may in TABLES[kind].items()
+            if name in there and not (kind == "maintain" and name in owned)
+        }
         assert {name: "".join(sorted(may)) for name, may in able.items()} == {
             name: "".join(sorted(may)) for name, may in expected.items()
         }, kind
@@ -284,7 +296,7 @@ def _denied(connection: Connection, statements: list[str]) -> list[bool]:
 QUERIES = {
     "feed": ("feed", "machines"),
     "ingest": ("ingest", "machines"),
-    "maintain": ("maintain", "machines", "metrics"),
+    "maintain": ("maintain", "machines", "metrics", "policies"),
     "api": ("api", "stream", "udf", "keys", "history", "machines", "metrics"),
 }
 # Of `barwright audit`, which is asked as maintain, or as who migrated.
@@ -294,7 +306,10 @@ TYPES = {
     **dict.fromkeys(("age", "every", "grace", "lag", "lasts", "lease", "pause", "quiet", "width"), "interval"),
     **dict.fromkeys(("upto",), "bigint"),
 }
-ONE_ENGINES = {"postgres": {"advance", "repair"}, "timescaledb": {"overtaken", "finish_repair"}}
+ONE_ENGINES = {
+    "postgres": {"advance", "repair"},
+    "timescaledb": {"overtaken", "finish_repair", "forget_purged", "compress_ticks", "compress_bars"},
+}
 
 
 @pytest.mark.parametrize("kind", QUERIES)
@@ -307,7 +322,7 @@ def test_each_role_may_run_every_query_of_its_process(login: Login, kind: str) -
     with login(kind) as connection:
         for file in QUERIES[kind]:
             for name, query in sql.queries(file).items():
-                if name == "columns" or (file == "maintain" and name in others):
+                if name == "columns" or (file in ("maintain", "policies") and name in others):
                     continue
                 tried += 1
                 try:
@@ -365,7 +380,7 @@ def test_what_each_role_is_for_works_as_it(login: Login) -> None:
         engine = engine_of(maintain)
         with maintain.transaction():
             maintain.execute(sql.queries("maintain")["move_seal"].replace("clock_timestamp() - %(lag)s", "%(at)s"),  # type: ignore[arg-type]
-                             {"at": start + timedelta(days=4)})  # fmt: skip
+                             {"at": start + timedelta(days=10)})  # fmt: skip
         for level in levels(maintain):
             engine.advance(level.name)
         assert engine.repair() >= 1
@@ -384,8 +399,25 @@ def test_what_each_role_is_for_works_as_it(login: Login) -> None:
         ).fetchall():
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 read.execute(f"select from {name}")
+    later = {**_tick(times[7]), "price": 99}
+    with login("maintain") as maintain:
+        assert policies.apply(maintain, Settings(compress_after_days=1, raw_retention_days=None))
+    with login("ingest") as ingest:  # late, into what is compressed
+        ingest.execute(INSERT, later)
+        ingest.execute("insert into late_range (symbol, span) values ('R', tstzrange(%s, %s))", (times[7], times[8]))
+    with login("maintain") as maintain:
+        engine_of(maintain).repair()
+        assert policies.apply(maintain, Settings(compress_after_days=1, raw_retention_days=4))
+        assert maintain.execute("select count(*) from ticks").fetchone() == (0,)
+    with login("read") as read:
+        bar = read.execute(
+            "select high, trades from ohlcv_1m where symbol = 'R' and bucket = %s", (times[7],)
+        ).fetchone()
+        assert bar == (99, 2)
     with login("api") as api:
-        assert api.execute("select file_tasks('R')").fetchone() == (64,)
+        filed = api.execute("select file_tasks('R')").fetchone()
+        assert filed is not None
+        assert filed[0] > 0
         newest = api.execute(sql.queries("api")["symbols"], {"symbol": "R"}).fetchall()
         assert len(newest) == 1
     with login("feed") as feed:
@@ -394,3 +426,8 @@ def test_what_each_role_is_for_works_as_it(login: Login) -> None:
         assert feed.execute("select fail_task(%s, 1, 'no', interval '1 hour')", (claimed[0],)).fetchone() == (True,)
     with login("api") as api:
         assert api.execute("select purge_symbol('R')").fetchone() == (True,)
+
+
+def _tick(ts: datetime) -> dict[str, Any]:
+    nothing = dict.fromkeys(("side", "open", "high", "low", "quote", "trades"))
+    return {"symbol": "R", "ts": ts, "seq": 10**6, "size": 1, **nothing}
