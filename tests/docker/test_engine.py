@@ -55,9 +55,8 @@ def test_bars_in_the_timescaledb_container(timescaledb: str) -> None:
 
 def test_the_kafka_container_keeps_its_log_in_its_volume() -> None:
     kafka = SERVICES["kafka"]
-    container = DockerContainer(kafka["image"]).with_kwargs(
-        read_only=True, cap_drop=["ALL"], tmpfs=dict.fromkeys(kafka["tmpfs"], "")
-    )
+    tmpfs = {folder: options for folder, _, options in (each.partition(":") for each in kafka["tmpfs"])}
+    container = DockerContainer(kafka["image"]).with_kwargs(read_only=True, cap_drop=["ALL"], tmpfs=tmpfs)
     for name, value in kafka["environment"].items():
         container = container.with_env(name, value)
     with container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(90)):
