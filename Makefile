@@ -7,7 +7,7 @@ UV := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-versi
 
 COMPOSE := docker compose -f docker/compose.yml
 
-.PHONY: run test up down secrets check pages chaos bench diagrams dashboards lock clean
+.PHONY: run test up down secrets check pages chaos bench docs lock clean
 
 run: .venv/run  ## everything on this machine, in the foreground; Ctrl-C stops it
 	@$(MAKE) --no-print-directory pages
@@ -44,11 +44,11 @@ pages: api/web/dist/licences.txt.gz  ## bundle the pages; run and test do it whe
 chaos: .venv/dev  ## break everything at random, then compare every bar: ARGS="--minutes 5 --seed 7"
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-diagrams: .venv/dev  ## draw the state machines again
+docs: .venv/dev  ## make the pages of docs/ that are made of the code, and Grafana's dashboards
 	@$(BIN)/barwright diagram --format dot --output docs/machines
 	@$(BIN)/barwright diagram --format svg --output docs/machines
-
-dashboards: .venv/dev  ## make Grafana's dashboards of their sources again
+	@$(BIN)/barwright config --markdown > docs/configuration.md
+	@$(BIN)/barwright metrics > docs/metrics.md
 	@$(BIN)/python docker/grafana/build.py
 
 bench: .venv/dev  ## measure on this machine

@@ -134,13 +134,17 @@ def env() -> None:
 
 
 @cli.command()
-def config() -> None:
+@click.option("--markdown", "as_page", is_flag=True, help="docs/configuration.md: every setting, without its value.")
+def config(as_page: bool) -> None:
     """List every setting: its variable, its default, what it means, and its value now."""
     from rich.console import Console
 
-    from barwright.configuration import table
+    from barwright.configuration import markdown, table
 
-    Console().print(table(settings()))
+    if as_page:
+        click.echo(markdown(), nl=False)
+    else:
+        Console().print(table(settings()))
 
 
 def settings() -> "Settings":

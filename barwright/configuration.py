@@ -27,6 +27,27 @@ def table(settings: Settings) -> Table:
     return rows
 
 
+PAGE = """# Settings
+
+Every setting is read from the environment, or from a file: `NAME_FILE=/run/secrets/x` is a file that holds the value
+of `NAME`. `barwright config` shows what is set. This page is made by `barwright config --markdown`.
+
+| variable | default | meaning |
+|---|---|---|
+"""
+
+
+def markdown() -> str:
+    """The page docs/configuration.md."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        shown = "" if field.default is None else str(field.default)
+        default = f"`{shown}`" if shown else ""
+        meaning = str(field.description).replace("|", "\\|").replace("<", "\\<")
+        rows.append(f"| `{variable(name)}` | {default} | {meaning} |\n")
+    return PAGE + "".join(rows)
+
+
 def _shown(name: str, value: Any) -> str:
     """A value for the eye: without a password, and an empty one visible."""
     if name in ("database_url", "database_read_url") and value:

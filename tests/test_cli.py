@@ -11,9 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from barwright import cli, environment, instance
+from barwright.configuration import variable
 from barwright.errors import BarwrightError
 from barwright.instance import Instance
 from barwright.settings import Settings
+from tests.services import ROOT
 
 SERVERS = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "PGHOST", "PGPORT", "PGDATABASE", "SIMULATOR_URL"}
 RUNNING = Instance(
@@ -59,6 +61,12 @@ def test_config_tells_every_setting_and_what_is_set(monkeypatch: pytest.MonkeyPa
         assert f"BARWRIGHT_{name.upper()}" in shown or name.upper() in shown
     assert "secret" not in shown
     assert "user=me" in shown
+
+
+def test_the_page_of_settings_is_current() -> None:
+    page = CliRunner().invoke(cli.cli, ["config", "--markdown"]).output
+    assert (ROOT / "docs" / "configuration.md").read_text() == page, "make docs"
+    assert all(f"| `{variable(name)}` |" in page for name in Settings.model_fields)
 
 
 def test_a_wrong_setting_is_named_with_its_value() -> None:

@@ -1,4 +1,4 @@
-"""Makes the dashboards' JSON of their sources beside this file: `make dashboards`."""
+"""Makes the dashboards' JSON of their sources beside this file: `make docs`."""
 
 from pathlib import Path
 

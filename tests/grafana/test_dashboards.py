@@ -35,7 +35,7 @@ def test_the_json_is_what_the_sources_say() -> None:
     program = "import json, build; print(json.dumps(build.DASHBOARDS))"
     done = subprocess.run([sys.executable, "-B", "-c", program], cwd=FOLDER, capture_output=True, text=True, check=True)
     for name, text in json.loads(done.stdout).items():
-        assert (FOLDER / "dashboards" / name).read_text() == text, "make dashboards"
+        assert (FOLDER / "dashboards" / name).read_text() == text, "make docs"
     assert {f"{name}.json" for name in DASHBOARDS} == set(json.loads(done.stdout))
 
 
