@@ -100,7 +100,7 @@ class Snapshot:
 class Server:
     """A pool of connections to one server. `start` is when that began, once it is known: it tells servers apart."""
 
-    def __init__(self, settings: Settings, url: str, name: str, least: int) -> None:
+    def __init__(self, settings: Settings, url: str, name: str) -> None:
         self.name = name
         self.url = url
         self.options = sql.connection_options("serve", settings.pooler == "transaction", **_SETTINGS)
@@ -108,7 +108,7 @@ class Server:
         self.start: float | None = None
         self.pool = AsyncConnectionPool[AsyncConnection[Row]](
             url, kwargs={"prepare_threshold": 0, **self.options, "connect_timeout": 2}, configure=self._configure,
-            min_size=least, max_size=settings.database_pool, timeout=WAIT, max_waiting=1000,
+            min_size=1, max_size=settings.database_pool, timeout=WAIT, max_waiting=1000,
             max_lifetime=1800, reconnect_timeout=5, name=name, open=False,
         )  # fmt: skip
 
@@ -131,8 +131,8 @@ class Database:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.primary = Server(settings, settings.database_url, "serve", 0 if settings.database_read_url else 1)
-        self.replica = Server(settings, url, "serve-replica", 1) if (url := settings.database_read_url) else None
+        self.primary = Server(settings, settings.database_url, "serve")
+        self.replica = Server(settings, url, "serve-replica") if (url := settings.database_read_url) else None
         self.current = self.primary
         self.seen = 0
         self.free = asyncio.Event()  # cleared while nobody may begin to read

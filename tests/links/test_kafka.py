@@ -54,6 +54,7 @@ def replay(environment: dict[str, str], file: Path) -> subprocess.CompletedProce
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_trades_reach_the_database(environment: dict[str, str], tmp_path: Path) -> None:
     with (tmp_path / "ingest.log").open("wb") as log:
         ingest = subprocess.Popen([sys.executable, "-m", "barwright", "ingest"], env=environment, stderr=log)

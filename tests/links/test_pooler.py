@@ -91,6 +91,7 @@ def test_bars_through_a_pooler_equal_the_oracle(api: Api, m: Market) -> None:
     check(api, m)
 
 
+@pytest.mark.slow
 def test_many_requests_share_few_servers(api: Api, m: Market, dsn: str) -> None:
     found: list[int] = []
     most, over = 0, threading.Event()
@@ -117,6 +118,7 @@ def test_many_requests_share_few_servers(api: Api, m: Market, dsn: str) -> None:
     assert 0 < most <= SERVERS
 
 
+@pytest.mark.slow
 def test_registering_and_feeding_go_through_it(api: Api, dsn: str, bouncer: PgBouncer) -> None:
     answer = api.client.put("/v1/symbols/ADAUSD", json={"source": "simulator", "start": "2026-01-01"})
     assert answer.status_code == 201, answer.text
@@ -152,6 +154,7 @@ def test_roles_that_need_sessions_say_so(role: str) -> None:
     demand_sessions(Settings(), role)
 
 
+@pytest.mark.slow
 def test_tls_to_the_database(
     postgres: Server, dsn: str, valkey: Server, tmp_path: Path, authority: Authority, stranger: Authority, m: Market
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_cluster_works_also_when_a_master_dies(tmp_path: Path) -> None:
         assert used(settings, nodes[0].kill) < 10 + PAUSE
 
 
+@pytest.mark.slow
 def test_a_master_named_by_a_sentinel_works_also_when_it_dies(tmp_path: Path) -> None:
     with watched(tmp_path) as (master, _, sentinel):
         # The first sentinel is not there: the next is asked.
