@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from barwright.api.access.limits import Limiter
 from barwright.api.shared import Shared
 from barwright.api.stream.news import News
