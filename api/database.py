@@ -113,6 +113,10 @@ class Server:
         )  # fmt: skip
 
     async def _configure(self, connection: AsyncConnection[Row]) -> None:
+        if not self.pooled:
+            await connection.set_autocommit(True)
+            await connection.execute(Q["plan_each"])
+            await connection.set_autocommit(False)
         await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
         await connection.set_read_only(True)
         if self.start is not None and not self.pooled:

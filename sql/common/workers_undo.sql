@@ -1,1 +1,1 @@
-drop function workers;
+drop function workers, newest_tick, newest_minute, newest_bar;

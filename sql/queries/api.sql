@@ -34,6 +34,9 @@ select
     ) end
 from meta;
 
+-- plan_each: on Citus a plan depends on the symbol, which says what worker to ask; a no-op elsewhere
+select set_config('plan_cache_mode', 'force_custom_plan', false) where to_regclass('pg_dist_node') is not null;
+
 -- symbol_state: whether a symbol exists
 select exists (select from symbols where symbol = %(symbol)s);
 
@@ -204,22 +207,14 @@ select symbol from symbols where symbol = any(%(symbols)s);
 select
     symbol, source, market, base, quote, history_start, history_source, live, stopped_at is not null, registered_at,
     minutes_since, hours_since,
-    (
-        select date_bin('1 minute', ts, '2000-01-03Z') from ticks
-        where ticks.symbol = symbols.symbol and ts >= now() - interval '8 days'
-        order by ts desc limit 1
-    ) as newest
+    newest_tick(symbol) as newest
 from symbols
 where %(symbol)s::text is null or symbol = %(symbol)s
 order by symbol collate "C";
 
 -- quiet: the newest minute of symbols that had no tick lately, given each one's newest day
-select day.symbol, newest.bucket
-from unnest(%(symbols)s::text[], %(days)s::timestamptz[]) as day (symbol, start)
-cross join lateral (
-    select max(bucket) as bucket from ohlcv_1m
-    where ohlcv_1m.symbol = day.symbol and bucket >= day.start and bucket < day.start + interval '1 day'
-) as newest;
+select day.symbol, newest_minute(day.symbol, day.start)
+from unnest(%(symbols)s::text[], %(days)s::timestamptz[]) as day (symbol, start);
 
 -- live: symbols that are followed now, the first registered first
 select symbol from symbols where live and stopped_at is null order by registered_at, symbol limit %(limit)s::bigint;

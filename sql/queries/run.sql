@@ -15,9 +15,7 @@ select topic, partition, next_offset, rows from ingest_offset;
 -- newest_bars: the newest minute of the first few symbols
 select s.symbol, b.bucket, b.open, b.high, b.low, b.close, b.volume, b.trades
 from (select symbol from symbols order by symbol limit 10) as s
-cross join lateral (
-    select * from ohlcv_1m as o where o.symbol = s.symbol order by o.bucket desc limit 1
-) as b
+cross join lateral newest_bar(s.symbol) as b
 order by s.symbol;
 
 -- watermark: up to when minutes are closed
