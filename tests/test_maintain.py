@@ -16,6 +16,8 @@ import pytest
 from barwright import sql
 from tests.sql.market import Market
 
+pytestmark = pytest.mark.alone  # two seconds to a repair
+
 
 @contextmanager
 def maintain(dsn: str) -> Iterator[subprocess.Popen[bytes]]:

@@ -169,7 +169,7 @@ def test_purge_leaves_nothing_and_the_symbol_can_come_again(new: New) -> None:
 def test_figures_about_the_whole_database(new: New) -> None:
     h = History(new())
     execute = h.connection.execute
-    execute("update symbols set history_source = null where symbol <> %s", (h.symbol,))
+    execute("update symbols set history_source = null, stopped_at = now() where symbol <> %s", (h.symbol,))
     execute("insert into ingest_offset (topic, partition, topic_id, next_offset, rows, skipped) values "
             "('ticks', 0, gen_random_uuid(), 7, 5, 1), ('ticks', 1, gen_random_uuid(), 3, 3, 0), "
             "('dynamic-A', 0, gen_random_uuid(), 2, 90, 0)")  # fmt: skip

@@ -18,6 +18,8 @@ from tests.services import Server
 from tests.web.conftest import Open, watched
 from tests.web.story import GAP, LENGTH, MINUTE, Story
 
+pytestmark = pytest.mark.alone  # first candles within a second, no long task
+
 COLOURED = """
 ([red, green, blue]) => [...document.querySelectorAll('#chart canvas')].some(canvas => {
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
