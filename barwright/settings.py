@@ -107,7 +107,12 @@ class Settings(BaseSettings):
     home: Path = Field(Path(".barwright"), description="where `barwright run` keeps its servers' data")
     jars: Path = Field(Path(".jars"), description="where `barwright run` keeps Kafka's jars, fetched once by Maven")
     host: str = Field("127.0.0.1", description="address the API listens on")
-    port: int = Field(8000, ge=0, le=65535, description="port of the API; 0 takes a free one")
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        description="port of the API; 0 takes a free one, as the servers of `barwright run` then do",
+    )
     tls_certificate: str = Field("", description="the API's certificate and its chain, a PEM file; empty: no TLS")
     tls_key: str = Field("", description="its key, a PEM file; empty: it is in the certificate's file")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")

@@ -93,7 +93,7 @@ class Stack:
             if isinstance(service, Kafka) and not service.jars.exists():
                 self.say("fetching Kafka with Maven, once")
             service.launch()
-            if service.port != wanted:
+            if wanted not in (0, service.port):
                 self.say(f"port {wanted} is taken: {service.name} is on {service.port}")
             if isinstance(service, Postgres):
                 self._wait_for(service)
@@ -152,8 +152,9 @@ class Stack:
         """Where the simulated exchange is, or shall be."""
         if "simulator_url" in self.named:
             return self.settings.simulator_url
-        port = free_port(_PORTS["simulator"])
-        if port != _PORTS["simulator"]:
+        wanted = _PORTS["simulator"] if self.settings.port else 0
+        port = free_port(wanted)
+        if wanted not in (0, port):
             self.say(f"port {_PORTS['simulator']} is taken: the simulated exchange is on {port}")
         return f"http://{LOOPBACK}:{port}"
 
@@ -183,11 +184,12 @@ class Stack:
 
 
 def _services(settings: Settings, home: Path) -> list[Service]:
-    """In the order in which they stop; Kafka takes longest to start and is first."""
+    """In the order in which they stop; Kafka takes longest to start and is first. With port 0 all take free ones."""
+    ports = {name: port if settings.port else 0 for name, port in _PORTS.items()}
     return [
-        Kafka(home, settings.jars, _PORTS["kafka"]),
-        Valkey(home, _PORTS["valkey"]),
-        Postgres(home, _PORTS["postgres"]),
+        Kafka(home, settings.jars, ports["kafka"]),
+        Valkey(home, ports["valkey"]),
+        Postgres(home, ports["postgres"]),
     ]
 
 

@@ -21,7 +21,7 @@ from barwright.logins import ROLE_OF
 from tests import services
 from tests.test_cli import SERVERS
 
-FIRST, LATER = 180.0, 20.0
+FIRST, LATER = 180.0, 60.0
 QUICKSTART = (services.ROOT / "docs" / "quickstart.md").read_text()
 ROLES = {"feed", "ingest", "maintain", "serve"}
 

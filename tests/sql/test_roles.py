@@ -64,7 +64,7 @@ TABLES: dict[str, dict[str, str]] = {
 }
 
 _ALL = {"vwap", "watermark", "missing", "history_bound"}
-_PROCESS = _ALL | {"computable_from", "storage", "workers"}
+_PROCESS = _ALL | {"computable_from", "storage", "workers", "newest_tick", "newest_minute", "newest_bar"}
 # What each role may call.
 FUNCTIONS: dict[str, set[str]] = {
     "feed": _PROCESS | {"hold_symbol", "claim_task", "renew_task", "advance_task", "fail_task", "coarsen"},
