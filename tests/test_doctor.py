@@ -174,9 +174,8 @@ def test_what_has_stopped_and_what_piles_up(running: Running, settings: Settings
     supervisor = running.process
     supervisor.send_signal(signal.SIGSTOP)  # it would start them again
     try:
-        for process in running.processes():
-            if process.cwd().endswith(("roles/maintain", "roles/ingest", "valkey")):
-                process.kill()
+        for process in running.working_in("roles/maintain", "roles/ingest", "valkey"):
+            process.kill()
         sql("select register_symbol('OLDUSD', 'none', 'X', 'X', 'Y', now() - interval '1 day', 'none', '1 min', true)")
         sql("update symbols set registered_at = now() - interval '1 hour' where symbol = 'OLDUSD'")
         sender = producer(settings)

@@ -97,7 +97,9 @@ def test_scrolling_back_loads_history(visit: Open, story: Story) -> None:
     page.locator("#chart").focus()
     with page.expect_response(lambda answer: "end=" in answer.url) as answer:
         page.keyboard.press("Home")
-    assert len(answer.value.json()["bars"]) == LENGTH - (GAP[1] - GAP[0]) - 1000 + 1
+    there = len(story.market.bars("1m"))  # more than the story's, where tests before have traded
+    assert there >= LENGTH - (GAP[1] - GAP[0])
+    assert len(answer.value.json()["bars"]) == there - 1000
     expect(page.locator("#newest")).to_be_visible()
     page.keyboard.press("End")
     expect(page.locator("#newest")).to_be_hidden()
