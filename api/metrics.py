@@ -40,11 +40,15 @@ WAITING: Final = Family("database_requests_waiting", "Requests that wait for a c
 BARS: Final = Family("cache_bars", "Bars' worth of blocks in memory.")
 AGE: Final = Family("snapshot_age_seconds", "Time since the database was looked at; above 1 no cache is trusted.")
 
+READS: Final = Family("reads_from", "Whether this process reads from a server: primary, or standby, if there is one.",
+                      ("server",))  # fmt: skip
+LAG: Final = Family("replica_lag_seconds", "How far the standby is behind; nothing is said while it does not answer.")
+
 
 class Serving:
     """The pools and caches of one process, looked up."""
 
-    families = (CONNECTIONS, WAITING, BARS, AGE)
+    families = (CONNECTIONS, WAITING, BARS, AGE, READS, LAG)
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -61,3 +65,5 @@ class Serving:
         yield WAITING.of({(name,): stats.get("requests_waiting", 0) for name, stats in pools.items()})
         yield BARS.of({(): services.store.size})
         yield AGE.of({(): time.monotonic() - services.follower.looked_at})
+        yield READS.of({(name,): used for name, used in services.replica.reads.items()})
+        yield LAG.of({} if services.replica.lag is None else {(): services.replica.lag})

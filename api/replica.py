@@ -25,16 +25,19 @@ HOLD = 0.5  # seconds that reads may wait for it to have all that was read from 
 TURN = 2.0  # seconds until a standby that is not to be read from is looked for anew: its name may be that of several
 REST = 5.0  # seconds until that is tried again
 MOST = 2000  # positions of the primary's that are remembered
+FOUND = f"select position.*, ({Q['epoch']}) from ({Q['position']}) as position"
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A server as one look found it; `position` is how far its log was written, or replayed."""
+    """A server as one look found it; `position` is how far its log was written, or replayed, and `epoch` tells whose
+    database it holds."""
 
     start: float
     standby: bool
     position: int
+    epoch: str
 
 
 class Probe:
@@ -53,7 +56,7 @@ class Probe:
                     self.connection = await AsyncConnection.connect(
                         self.server.url, **{**options, "autocommit": True, "prepare_threshold": None}
                     )
-                [row] = await (await self.connection.execute(Q["position"])).fetchall()
+                [row] = await (await self.connection.execute(FOUND)).fetchall()
         except (psycopg.Error, OSError, TimeoutError):
             await self.close()
             return None
@@ -75,6 +78,7 @@ class Replica:
         self.most = settings.replica_lag
         self.lag: float | None = None
         self.against = "was not looked at yet"
+        self.epoch = ""  # the primary's, as it was last seen
         self.written: deque[tuple[int, float]] = deque()
         self.probes = [Probe(database.primary)]
         if database.replica is not None:
@@ -87,6 +91,11 @@ class Replica:
     def used(self) -> bool:
         """Whether reads go to the standby."""
         return self.database.current is self.database.replica
+
+    @property
+    def reads(self) -> dict[str, bool]:
+        """Whether reads go to the primary, and to the standby, where there is one."""
+        return {"primary": True} if self.database.replica is None else {"primary": not self.used, "standby": self.used}
 
     @property
     def state(self) -> str:
@@ -114,6 +123,7 @@ class Replica:
         if primary is not None:
             self.answered = asked
             self.database.primary.start = primary.start
+            self.epoch = primary.epoch
             if len(self.written) < MOST:
                 self.written.append((primary.position, asked))
         self.lag = self._measured(standby)
@@ -141,6 +151,8 @@ class Replica:
             return "the standby is away"
         if not standby.standby and (primary is None or standby.start != primary.start):
             return "DATABASE_READ_URL names no standby"
+        if self.epoch and standby.epoch != self.epoch:
+            return "DATABASE_READ_URL names another Barwright's database"
         if self.used and standby.start != replica.start:
             return "the standby is another server than before"
         if primary is None:

@@ -12,6 +12,7 @@ from barwright.commands.doctor import table, verdict
 from barwright.commands.watching import duration
 from barwright.doctor.examination import Examination, examine
 from barwright.doctor.look import ROLES, Look
+from barwright.doctor.replica import Standby
 from barwright.settings import Settings
 
 LAGS = ("seal_lag", "watermark_lag", "watermark_overdue")
@@ -51,6 +52,7 @@ def told(found: Examination) -> dict[str, Any]:
         "engine": look.server.engine, "postgresql": look.server.postgres, "timescaledb": look.server.timescaledb,
         "schema": look.server.revision,
         "roles": {role: _role(look, role) for role in ROLES},
+        "replica": _replica(found.standby),
         "lag_messages": found.lag,
         "levels": {
             level: {name: look.figure(f"{name}_seconds", level) for name in LAGS}
@@ -67,6 +69,13 @@ def told(found: Examination) -> dict[str, Any]:
         "topics": [position._asdict() for position in look.positions],
         "jobs": [job._asdict() for job in look.jobs],
     }  # fmt: skip
+
+
+def _replica(standby: Standby | None) -> dict[str, Any] | None:
+    if standby is None:
+        return None
+    lag = standby.lag
+    return {"state": standby.state, "lag_seconds": lag and lag.seconds, "lag_bytes": lag and lag.size}
 
 
 def _role(look: Look, role: str) -> dict[str, Any]:
@@ -102,6 +111,7 @@ def _head(found: Examination, look: Look) -> str:
         [
             f"Barwright {__version__}, schema {server.revision}",
             f"engine    {server.engine} on PostgreSQL {server.postgres}{extension}",
+            *([f"replica   {found.standby}"] if found.standby else []),
             f"symbols   {symbols or 'none'}",
             f"Kafka     {lag} records to land; dead letters {look.letters.total:,}",
             f"missing   {missing} in {figure('gaps'):.0f} gaps; late ranges {figure('late_ranges'):.0f}",

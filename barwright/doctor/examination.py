@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from barwright import sql
 from barwright.commands.common import connected
-from barwright.doctor import broker, cache, database, running, setup
+from barwright.doctor import broker, cache, database, replica, running, setup
 from barwright.doctor.finding import Finding, problem
 from barwright.doctor.look import Connection, Look, look
 from barwright.errors import BarwrightError
@@ -17,11 +17,13 @@ POSITIONS = sql.queries("run")["positions"]
 
 
 class Examination(NamedTuple):
-    """What was found, the look at the database (None: it is away or not migrated), records that wait for ingest."""
+    """What was found, the look at the database (None: it is away or not migrated), records that wait for ingest, the
+    standby (None: there is none, or nothing to compare it with)."""
 
     findings: list[Finding]
     look: Look | None
     lag: int | None
+    standby: replica.Standby | None = None
 
     @property
     def problems(self) -> list[Finding]:
@@ -36,7 +38,8 @@ class Examination(NamedTuple):
 
 def examine(settings: Settings, thoroughly: bool = True) -> Examination:
     """Look at everything; not `thoroughly`: only at what changes while Barwright runs."""
-    findings, seen, positions = _database(settings, thoroughly)
+    standby = replica.Standby(settings)
+    findings, seen, positions = _database(settings, standby, thoroughly)
     kafka = broker.Broker(settings, positions)
     findings += kafka.checks(thoroughly)
     findings += cache.checks(settings)
@@ -44,16 +47,19 @@ def examine(settings: Settings, thoroughly: bool = True) -> Examination:
         findings += running.checks(seen, kafka.lag)
     if thoroughly:
         findings += setup.checks(settings)
-    return Examination(findings, seen, kafka.lag)
+    return Examination(findings, seen, kafka.lag, standby if standby.state else None)
 
 
-def _database(settings: Settings, thoroughly: bool) -> tuple[list[Finding], Look | None, Positions]:
+def _database(
+    settings: Settings, standby: replica.Standby, thoroughly: bool
+) -> tuple[list[Finding], Look | None, Positions]:
     """What the database says; one problem where it says nothing."""
     try:
         with connected(settings, "doctor") as connection:
             seen = look(connection)
             found = [*database.checks(connection, seen, settings)] if thoroughly else []
-            return found or [*database.revision(seen.server, settings)], seen, _positions(connection)
+            found = found or [*database.revision(seen.server, settings)]
+            return [*found, *standby.checks(connection, thoroughly)], seen, _positions(connection)
     except BarwrightError as error:
         return [problem("database", error.message, error.hint)], None, {}
 

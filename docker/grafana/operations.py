@@ -104,6 +104,12 @@ ROWS = [
         lines("Database pool", [("sum by (pool, state) (barwright_database_connections)", "{{pool}} {{state}}"),
                                 ("sum by (pool) (barwright_database_requests_waiting)", "{{pool}} waiting")],
               "Connections of the API, and requests that wait for one."),
+        lines("Reads from", [("sum by (server) (barwright_reads_from)", "{{server}}")],
+              "How many processes of the API read from the primary, and from the standby."),
+        lines("Standby behind", [(
+            "max(barwright_replica_lag_seconds) or "
+            '(0 * max(barwright_reads_from) unless on() count(barwright_reads_from{server="standby"}))', "behind")],
+            "As the API measures it: 0 where there is no standby, nothing while it does not answer.", "s"),
     ]),
     Row("Processes", [
         Panel("What runs", "table", [("sum by (role, version, engine) (barwright_build_info)", "")],

@@ -18,6 +18,9 @@ from (
             - '0/0'::pg_lsn)::bigint as position
 ) as server;
 
+-- epoch: which Barwright's database this is; a standby shows the same, and another's does not
+select epoch from barwright.meta;
+
 -- look: what the caches must know: epoch, revision, the database's clock, watermarks, and revisions newer than one seen
 select
     epoch,

@@ -16,6 +16,26 @@ select
 -- clock: the database's clock, in seconds
 select extract(epoch from clock_timestamp())::float8;
 
+-- identity: the cluster that a standby shares with its primary, whose database this is, the schema's revision
+select (select system_identifier from pg_control_system()), epoch, (select version_num from alembic_version) from meta;
+
+-- standby: what speaks for and against reading from here: seconds since the newest commit that was replayed, whether replay
+-- is paused, whether the log comes in, milliseconds that replay waits for a read (-1: for ever), whether the primary is told
+-- of reads, who asks, whether that is a superuser, what of the API's it may not read
+select
+    extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float8,
+    pg_is_wal_replay_paused(),
+    exists (select from pg_stat_wal_receiver),
+    (select setting::int from pg_settings where name = 'max_standby_streaming_delay'),
+    current_setting('hot_standby_feedback')::bool,
+    current_user::text,
+    (select rolsuper from pg_roles where rolname = current_user),
+    (
+        select array_agg(name order by name)
+        from unnest('{ohlcv_1m,ohlcv_1d,level,revision,symbols,coverage,gaps,backfill_task}'::text[]) as name
+        where not has_table_privilege('barwright.' || name, 'select')
+    );
+
 -- processes: which of our programs are connected, as whom, by how many connections, and whether that is a superuser
 select
     regexp_replace(substr(application_name, 11), '-states$', '') as program, usename::text, count(*), bool_or(rolsuper)

@@ -37,6 +37,8 @@ WELL = {
     'barwright_dead_letters_total{reason="price"}': "5x60",
     'barwright_position_skipped{topics="fixed"}': "7x60",
     'barwright_feed_delivery_failures_total{topics="fixed"}': "2x60",
+    'barwright_reads_from{server="primary"}': "0x60",
+    'barwright_reads_from{server="standby"}': "1x60",
     ANSWERS.format("2xx"): "0+6000x60",
     ANSWERS.format("5xx"): "0+6x60",
     LATENCY.format("0.1"): "0+6000x60",
@@ -59,6 +61,7 @@ ILL = {
     "DeadLetters": {'barwright_dead_letters_total{reason="price"}': "5x25 9x35"},
     "RecordsLost": {'barwright_position_skipped{topics="fixed"}': "7x25 900x35"},
     "DeliveryFails": {'barwright_feed_delivery_failures_total{topics="fixed"}': "0+6x60"},
+    "ReplicaNotRead": {'barwright_reads_from{server="standby"}': "0x60"},
     "ApiErrors": {ANSWERS.format("5xx"): "0+600x60"},
     "ApiSlow": {LATENCY.format("0.1"): "0+60x60"},
 }

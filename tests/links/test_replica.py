@@ -1,6 +1,7 @@
 """Reads from a standby: never from the past of what was served, never cached wrongly, and without it just the same."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ from psycopg.conninfo import make_conninfo
 from barwright import migrations, sql
 from barwright.api.database import Database, Snapshot, retried
 from barwright.api.replica import Replica
+from barwright.commands import status
+from barwright.doctor import replica as doctors
+from barwright.doctor.examination import Examination
+from barwright.doctor.look import look
 from barwright.embedded.postgres import Postgres
 from barwright.settings import Settings
 from tests.api.conftest import Api, eventually, serving
@@ -91,6 +96,121 @@ def test_bars_of_a_standby_equal_the_oracle(api: Api, m: Market, pair: tuple[Pos
     used(api, True)
     assert api.json("/health/ready")["checks"]["replica"] == "up"
     assert pair[1].ask("select count(*) > 0 from pg_stat_activity where application_name = 'barwright serve'")
+
+
+def doctor(settings: Settings) -> tuple[list[tuple[str, str]], dict[str, Any] | None]:
+    """What is found about the standby, as (state, what is said and is to do), and what `barwright status` tells."""
+    standing = doctors.Standby(settings)
+    with sql.connect(settings.database_url, "test", autocommit=True) as connection:
+        found = [*standing.checks(connection, thoroughly=True)]
+        whole = Examination(found, look(connection), None, standing if standing.state else None)
+    return [(each.state, f"{each.said} {each.todo}") for each in found], status.told(whole)["replica"]
+
+
+def test_metrics_status_and_doctor_tell_of_it(api: Api, pair: tuple[Postgres, Standby]) -> None:
+    primary, standby = pair
+    used(api, True)
+    settings = Settings(database_url=primary.url, database_read_url=standby.url, replica_lag=float(LAG))
+
+    def measured(name: str) -> list[str]:
+        return re.findall(rf"^barwright_{name}(?:{{.*}})? .*$", api.client.get("/metrics").text, re.MULTILINE)
+
+    def is_read() -> None:
+        assert measured("reads_from") == ['barwright_reads_from{server="primary"} 0.0',
+                                          'barwright_reads_from{server="standby"} 1.0']  # fmt: skip
+        assert measured("replica_lag_seconds") == ["barwright_replica_lag_seconds 0.0"]
+
+    eventually(is_read, 10)
+    [(state, said), *_], told = doctor(settings)
+    assert (state, said[:14]) == ("well", "a standby, 0.0")
+    assert told is not None
+    assert (told["state"], told["lag_bytes"]) == ("up", 0)
+    standby.pause()
+    try:
+        with psycopg.connect(primary.url, autocommit=True) as connection:
+            connection.execute("create table behind as select generate_series(1, 1000)")
+        used(api, False)
+        assert measured("reads_from")[0] == 'barwright_reads_from{server="primary"} 1.0'
+        [line] = measured("replica_lag_seconds")
+        assert float(line.split()[1]) > float(LAG)
+        [(state, said), *_], told = doctor(settings)
+        assert state == "warning"
+        assert "behind: reads go to the primary" in said
+        assert "pg_wal_replay_resume" in said
+        assert told is not None
+        assert told["state"] == "lagging"
+        assert told["lag_seconds"] > float(LAG)
+        assert told["lag_bytes"] > 1000
+    finally:
+        standby.resume()
+    used(api, True, 20)
+
+
+def test_doctor_says_what_a_standby_is_not(pair: tuple[Postgres, Standby], postgres: Server, database: str) -> None:
+    primary, standby = pair
+    settings = Settings(database_url=primary.url)
+
+    def read(url: str, **login: str) -> Settings:
+        return settings.model_copy(update={"database_read_url": make_conninfo(url, **login)})
+
+    assert doctor(settings) == ([], None)
+    [(state, said)], told = doctor(read("postgresql://127.0.0.1:1/none"))
+    assert (state, told) == ("warning", {"state": "down", "lag_seconds": None, "lag_bytes": None})
+    assert "It does not answer" in said
+    [(state, said)], _ = doctor(read(primary.url))
+    assert (state, "names the primary" in said) == ("warning", True)
+    if postgres.embedded:
+        [(state, said)], _ = doctor(read(database))
+        assert (state, "another cluster" in said) == ("problem", True)
+    found, _ = doctor(read(standby.url))
+    assert [state for state, _ in found] == ["well", "warning", "warning"]
+    assert "as the superuser barwright" in found[1][1]
+    assert "after 0.1 s" in found[2][1]
+    assert "hot_standby_feedback" in found[2][1]
+    prefix = settings.role_prefix
+    with psycopg.connect(primary.url, autocommit=True) as connection:
+        for kind in ("read", "api"):
+            connection.execute(f"alter role {prefix}_{kind} password 'known'".encode())
+        standby.caught_up()
+        [(state, said)], _ = doctor(read(standby.url, user=f"{prefix}_read", password="known"))
+        assert (state, "may not read what the API reads" in said) == ("problem", True)
+        found, _ = doctor(read(standby.url, user=f"{prefix}_api", password="known"))
+        assert [state for state, _ in found] == ["well", "warning"]
+        connection.execute(f"revoke select on barwright.level from {prefix}_api".encode())
+        standby.caught_up()
+        try:
+            found, _ = doctor(read(standby.url, user=f"{prefix}_api", password="known"))
+            assert f"{prefix}_api may not read level there" in found[1][1]
+        finally:
+            connection.execute(f"grant select on barwright.level to {prefix}_api".encode())
+
+
+def test_another_database_of_the_standby_is_not_read(pair: tuple[Postgres, Standby]) -> None:
+    """Its log is as far as the primary's, since it is the same server."""
+    primary, standby = pair
+    settings = Settings(database_url=primary.url, database_read_url=standby.url_of("another"))
+    with psycopg.connect(primary.url, autocommit=True) as connection:
+        connection.execute("create database another template template0")
+        try:
+            with psycopg.connect(primary.url_of("another"), autocommit=True) as other:
+                other.execute("create schema barwright")
+                other.execute("create table barwright.meta as select 'another' as epoch")
+                other.execute("create table barwright.alembic_version as select '0001' as version_num")
+            standby.caught_up()
+            found, _ = doctor(settings)
+            assert found[0] == ("problem", "It names another database than DATABASE_URL. Correct DATABASE_READ_URL.")
+
+            async def against() -> str:
+                replica = Replica(settings, Database(settings))
+                assert replica.database.replica is not None
+                await replica._look(replica.database.replica)
+                for probe in replica.probes:
+                    await probe.close()
+                return replica.against
+
+            assert asyncio.run(against()) == "DATABASE_READ_URL names another Barwright's database"
+        finally:
+            connection.execute("drop database another with (force)")
 
 
 def test_an_old_snapshot_is_never_cached_and_nothing_goes_back(
