@@ -57,13 +57,12 @@ def _acting_as(connection: Connection, kind: str) -> Iterator[None]:
     connection.execute(text("reset role"))
 
 
-def run_again(path: str, *functions: str) -> None:
-    """Make functions what a file of sql/ says again, after a later revision replaced them."""
+def run_again(path: str, *names: str) -> None:
+    """Make functions and views what a file of sql/ says again, after a later revision replaced them."""
     driver = op.get_bind().connection.driver_connection
     assert driver is not None
-    for name in functions:
-        found = re.search(
-            rf"^create (?:or replace )?(function {name}\(.*?^(?:end;|\$\$;)$)", sql.read(path), re.MULTILINE | re.DOTALL
-        )
+    for name in names:
+        there = rf"^create (?:or replace )?(function {name}\(.*?^(?:end;|\$\$;)$|view {name} as$.*?;$)"
+        found = re.search(there, sql.read(path), re.MULTILINE | re.DOTALL)
         assert found is not None, name
         driver.execute(f"create or replace {found[1]}")

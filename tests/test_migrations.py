@@ -57,6 +57,28 @@ def test_upgrade_twice_then_downgrade_leaves_nothing(empty_database: str) -> Non
     assert objects(empty_database) == before
 
 
+DEFINITIONS = """
+select oid::regprocedure::text, pg_get_functiondef(oid) from pg_proc
+where pronamespace = 'barwright'::regnamespace and prokind = 'f'
+union all
+select oid::regclass::text, pg_get_viewdef(oid) from pg_class
+where relnamespace = 'barwright'::regnamespace and relkind = 'v' and relname !~ '^(ohlcv|live)_'
+order by 1, 2
+"""
+
+
+def test_a_downgrade_brings_back_what_the_newest_revision_replaced(empty_database: str) -> None:
+    settings = Settings(database_url=empty_database)
+    upgrade(settings, "0006")
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        before = connection.execute(DEFINITIONS).fetchall()
+        upgrade(settings)
+        assert connection.execute(DEFINITIONS).fetchall() != before
+        downgrade(settings, "0006")
+        assert connection.execute(DEFINITIONS).fetchall() == before
+    downgrade(settings)
+
+
 def test_two_at_once_are_safe(empty_database: str) -> None:
     settings = Settings(database_url=empty_database)
     with ThreadPoolExecutor(4) as threads:

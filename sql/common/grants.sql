@@ -154,7 +154,7 @@ begin
         -- neither list are for all processes. What a view calls, its reader must be allowed to call.
         functions (names, kind) as (
             values
-            ('vwap,watermark,missing,history_bound', 'feed,ingest,maintain,api,read'),
+            ('vwap,watermark,missing,history_bound,whole_minutes', 'feed,ingest,maintain,api,read'),
             ('late_below', 'ingest,maintain,api'),
             ('hold_seal,prepare_ticks,renew_epoch,land_session,cut,kept_live,has_bars,lock_tasks,land_import,'
              'land_coarse', 'ingest'),
@@ -165,7 +165,7 @@ begin
             ('hold_symbol,claim_task,renew_task,advance_task,fail_task,coarsen', 'feed'),
             ('covered_live,hold_symbol,register_symbol,stop_symbol,purge_symbol,file_tasks,request_tasks,make_key,'
              'redeem_link', 'api'),
-            ('hold_maintenance,revise,repair,select_bars,whole_minutes,day_ceil,covered,unfiled,pieces,'
+            ('hold_maintenance,revise,repair,select_bars,day_ceil,covered,unfiled,pieces,'
              'hold_coverage,prove,disprove_coarse,coarse_changed,lay_coarse,bar_of_ticks,forget_bars,minutes_from,'
              'ticks_per_day,width_by_rate,fitting_width,set_width,tick_partitions,distribute,unparse_functions', '')
         ),

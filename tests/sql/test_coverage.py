@@ -1,14 +1,25 @@
 """What is covered and what is missing, on both engines."""
 
 from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
 
 from barwright import sql
 from barwright.metrics import overview
 from tests.sql.history import History
 from tests.sql.market import Market
+from tests.sql.stories import NAMES, lay, stories
 
 New = Callable[..., Market]
 DAY = ("03-01 00:00", "03-05 00:00")
+# What view `gaps` finds at once.
+ONE_BY_ONE = """
+select s.symbol, span from symbols as s
+cross join lateral unnest(missing(s.symbol, s.history_start, history_bound(s))) as span
+where s.history_start is not null and s.history_source is not null and s.stopped_at is null
+order by 1, 2
+"""
 
 
 def test_everything_is_missing_at_first_and_nothing_where_nobody_was_asked(new: New) -> None:
@@ -205,3 +216,24 @@ def test_figures_about_the_whole_database(new: New) -> None:
     assert 50 <= late["late_range_oldest_age_seconds"] < 80
     execute("delete from ingest_offset")
     execute("delete from late_range")
+
+
+def test_gaps_of_all_are_the_gaps_of_each(new: New) -> None:
+    connection = new().connection
+    in_wasm = getattr(new().engine, "takes_options", True) is False
+    seen = {"gaps": 0, "none": 0}
+
+    @settings(max_examples=25 if in_wasm else 60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(story=stories)
+    def equal(story: dict[str, Any]) -> None:
+        with connection.transaction(force_rollback=True):
+            lay(connection, story)
+            expected = connection.execute(ONE_BY_ONE).fetchall()
+            assert connection.execute("select * from gaps order by 1, 2").fetchall() == expected
+            for name in NAMES:
+                one = connection.execute("select * from gaps where symbol = %s order by 2", (name,)).fetchall()
+                assert one == [row for row in expected if row[0] == name]
+        seen["gaps" if expected else "none"] += 1
+
+    equal()
+    assert min(seen.values()) > 0, seen

@@ -63,7 +63,7 @@ TABLES: dict[str, dict[str, str]] = {
     "read": dict.fromkeys([*BARS, "level", "symbols", "coverage", "gaps"], "s"),
 }
 
-_ALL = {"vwap", "watermark", "missing", "history_bound"}
+_ALL = {"vwap", "watermark", "missing", "history_bound", "whole_minutes"}
 _PROCESS = _ALL | {"computable_from", "storage", "workers", "newest_tick", "newest_minute", "newest_bar"}
 # What each role may call.
 FUNCTIONS: dict[str, set[str]] = {
