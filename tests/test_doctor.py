@@ -77,6 +77,7 @@ def test_nothing_is_wrong_with_what_runs(running: Running, settings: Settings) -
     assert all(role["running"] for role in told["roles"].values())
     assert told["roles"]["ingest"]["users"] == [f"{prefix}_ingest"]
     assert told["levels"]["1m"]["watermark_overdue"] < 30
+    assert list(told["levels"]) == ["1m", "5m", "15m", "30m", "1h", "4h", "1d"]  # whichever was written last
     code, output, _ = running.ask("status")
     assert code == 0
     for word in ("engine    postgres", f"{prefix}_maintain", "4h", "no problem"):

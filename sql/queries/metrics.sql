@@ -18,12 +18,14 @@ with clock as materialized (
         select range_agg(span) as spans, min(noted_at) as noted_at from late_range as l
         where l.symbol = g.symbol and l.span && g.span
     ) as late on true
+), levels as materialized (
+    select * from level order by ordinal
 ), open_task as materialized (
     select status, filed_at, error from backfill_task where status not in ('landed', 'cancelled')
 ), seconds (name, labels, span) as (
-    select 'watermark_lag_seconds', array[level.name], now - watermark from clock, level
-    union all select 'seal_lag_seconds', array[level.name], now - sealed from clock, level
-    union all select 'watermark_overdue_seconds', array[level.name], greatest('0', now - watermark - width) from clock, level
+    select 'watermark_lag_seconds', array[name], now - watermark from clock, levels
+    union all select 'seal_lag_seconds', array[name], now - sealed from clock, levels
+    union all select 'watermark_overdue_seconds', array[name], greatest('0', now - watermark - width) from clock, levels
     union all select 'watermark_ahead_seconds', '{}',
         greatest(late_below(), (select max(watermark) from level)) - now from clock
     union all select 'gap_missing_seconds', '{}', sum(length) from gap
