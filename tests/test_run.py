@@ -1,5 +1,6 @@
 """The real `barwright run`: ready, attached to, refused twice, stopped in order, killed and started again."""
 
+import json
 import os
 import re
 import signal
@@ -15,10 +16,11 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from websockets.sync.client import connect
 
 from barwright.embedded import packages
 from barwright.logins import ROLE_OF
-from tests import services
+from tests import pages, services
 from tests.test_cli import SERVERS
 
 FIRST, LATER = 180.0, 60.0
@@ -130,6 +132,7 @@ def test_it_runs_is_attached_to_and_stops_in_order(run: Run) -> None:
     assert "engine: postgres on PostgreSQL 18" in running.log.read_text()
 
     follow(QUICKSTART, running, api)
+    ask(api)
 
     status, _, errors = running.ask("run")
     assert status == 1
@@ -219,6 +222,24 @@ def follow(page: str, running: Running, api: str) -> None:
             command = [sys.executable, "-c", told]
         done = subprocess.run(command, env=environment, cwd=running.home, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+
+def ask(api: str) -> None:
+    """Every request that the README and docs/api.md tell a user to make, by curl, and the stream's first message."""
+    for page in (services.ROOT / "README.md", services.ROOT / "docs" / "api.md"):
+        for _, line, _ in pages.lines(page):
+            if line.startswith("curl "):
+                told = line.replace("127.0.0.1:8000", api.partition("//")[2]).replace("wait=10", "wait=1")
+                endless = " -N " in told
+                command = ["bash", "-euc", f"{told} -sf {'--max-time 1' if endless else ''}"]
+                done = subprocess.run(command, capture_output=True, text=True)
+                assert done.returncode == (28 if endless else 0), (line, done.stdout, done.stderr)
+                assert done.stdout
+    [script, _] = pages.blocks(services.ROOT / "docs" / "api.md", "js")
+    [message] = re.findall(r"JSON\.stringify\((\{.*\})\)", script)
+    with connect(f"{api.replace('http', 'ws')}/v1/stream") as socket:
+        socket.send(re.sub(r"(\w+): ", r'"\1": ', message))
+        assert json.loads(socket.recv(10))["type"] in ("bars", "live")
 
 
 def answers(url: str) -> bool:

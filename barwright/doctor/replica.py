@@ -101,6 +101,7 @@ class Standby:
         elif _one(primary, Q["identity"]) != _one(standby, Q["identity"]):
             # All rows of its server are there, so these are another database's.
             yield problem("replica", "It names another database than DATABASE_URL.", "Correct DATABASE_READ_URL.")
+            return
         else:
             yield well("replica", f"a standby, {lag} behind")
         if thoroughly:

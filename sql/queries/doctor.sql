@@ -33,7 +33,7 @@ select
     (
         select array_agg(name order by name)
         from unnest('{ohlcv_1m,ohlcv_1d,level,revision,symbols,coverage,gaps,backfill_task}'::text[]) as name
-        where not has_table_privilege('barwright.' || name, 'select')
+        where has_table_privilege(to_regclass('barwright.' || name), 'select') is not true
     );
 
 -- processes: which of our programs are connected, as whom, by how many connections, and whether that is a superuser

@@ -198,7 +198,7 @@ def test_another_database_of_the_standby_is_not_read(pair: tuple[Postgres, Stand
                 other.execute("create table barwright.alembic_version as select '0001' as version_num")
             standby.caught_up()
             found, _ = doctor(settings)
-            assert found[0] == ("problem", "It names another database than DATABASE_URL. Correct DATABASE_READ_URL.")
+            assert found == [("problem", "It names another database than DATABASE_URL. Correct DATABASE_READ_URL.")]
 
             async def against() -> str:
                 replica = Replica(settings, Database(settings))
