@@ -1,5 +1,6 @@
 """How long ticks and bars are kept, and which combinations of settings would lose bars that are still needed."""
 
+from math import inf
 from typing import Final
 
 # Days are kept for ever: weeks and months are made of them, and a year's are 365 rows.
@@ -24,6 +25,8 @@ def days_of(text: str) -> dict[str, float]:
             days[name] = float(value)
         except ValueError:
             raise ValueError(f"{part!r} is not LEVEL=DAYS") from None
+        if not 0 < days[name] < inf:
+            raise ValueError(f"{part!r}: days are more than 0 and an end")
     return days
 
 

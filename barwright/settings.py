@@ -199,11 +199,12 @@ class Settings(BaseSettings):
     raw_retention_days: float | None = Field(
         None,
         gt=0,
+        allow_inf_nan=False,
         description="days ticks (and imported minutes) are kept: older ones are dropped and refused, their bars stay; "
         "empty: for ever",
     )
     compress_after_days: float = Field(
-        7.0, ge=0, description="days after which TimescaleDB compresses what is closed; 0: never"
+        7.0, ge=0, allow_inf_nan=False, description="days after which TimescaleDB compresses what is closed; 0: never"
     )
     level_retention: str = Field(
         "",
@@ -213,6 +214,7 @@ class Settings(BaseSettings):
     refresh_floor_days: float | None = Field(
         None,
         ge=retention.LEAST_FLOOR,
+        allow_inf_nan=False,
         description="days back that TimescaleDB's own refresh looks while no maintain runs; empty: 30, and a day less "
         "than ticks are kept",
     )

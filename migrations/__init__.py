@@ -4,6 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from psycopg import errors
 
@@ -39,6 +40,12 @@ def upgrade(settings: Settings, revision: str = "head") -> None:
 def downgrade(settings: Settings, revision: str = "base") -> None:
     """Take the database back to a revision; `base` leaves nothing of ours behind."""
     command.downgrade(config(settings), revision)
+
+
+def knows(settings: Settings, revision: str) -> bool:
+    """Whether a revision is one of this Barwright's, and not a newer one's."""
+    script = ScriptDirectory.from_config(config(settings))
+    return revision in {each.revision for each in script.walk_revisions()}
 
 
 def _give_passwords(settings: Settings) -> None:

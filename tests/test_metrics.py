@@ -27,6 +27,7 @@ from barwright.ingest.feed.source import Alive, Subscribed, Trades, UnavailableE
 from barwright.ingest.metrics import class_of
 from barwright.metrics.health import Health
 from barwright.metrics.listener import listening
+from barwright.metrics.overview import PATIENCE, Overview
 from barwright.settings import Settings
 from tests import services
 from tests.api.conftest import eventually
@@ -343,3 +344,15 @@ def test_the_page_is_current() -> None:
 
 def _is(found: object, want: object) -> None:
     assert found == want
+
+
+def test_a_pattern_that_is_none_leaves_the_listener_quick(database: str) -> None:
+    """Who asks for the figures waits for the thread that reads them: it must end, whatever it meets."""
+    overview = Overview(Settings(database_url=database, dynamic_pattern="("))
+    for _ in range(2):
+        began = time.monotonic()
+        assert [*overview.collect()] == []
+        assert time.monotonic() - began < PATIENCE
+        overview._rest_until = 0.0
+    overview.settings.dynamic_pattern = "^dynamic-"
+    assert [*overview.collect()]

@@ -68,6 +68,10 @@ def test_it_tells_rows_bytes_and_what_comes_next(database: str, monkeypatch: pyt
         ({"raw_retention_days": 30, "level_retention": "1m=60,1d=90"}, "1d is kept for ever"),
         ({"level_retention": "2m=60"}, "no level '2m'"),
         ({"level_retention": "1m"}, "not LEVEL=DAYS"),
+        ({"raw_retention_days": 30, "level_retention": "1m=nan"}, "more than 0"),
+        ({"raw_retention_days": 30, "level_retention": "1m=inf"}, "more than 0"),
+        ({"raw_retention_days": float("inf")}, "finite"),
+        ({"compress_after_days": float("inf")}, "finite"),
         ({"chunk_hours": 5}, "take one of 1, 2, 3"),
     ],
 )

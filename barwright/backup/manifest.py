@@ -77,7 +77,7 @@ def read(folder: Path) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError:
         raise BarwrightError(f"{folder} holds no whole backup: there is no {path.name}.") from None
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise BarwrightError(f"{path} is not a manifest of this Barwright: {error}.") from error
     if manifest.format != FORMAT:
         raise BarwrightError(f"{folder} is a backup of format {manifest.format}.", "Use the Barwright that made it.")

@@ -27,6 +27,11 @@ def restore(settings: Settings, folder: Path, jobs: int, told: Callable[[str], N
     told("comparing the files with their sums")
     manifest.verify(folder, backup, lambda _: None)
     with sql.connect(settings.database_url, "restore", autocommit=True) as connection:
+        if not migrations.knows(settings, backup.revision):
+            raise BarwrightError(
+                f"The backup's schema is revision {backup.revision}, which this Barwright does not know.",
+                f"Restore with Barwright {backup.barwright} or a newer one.",
+            )
         _fits(connection, backup)
         program = programs.find("pg_restore", max(backup.postgres, backup.pg_dump))
         timescaledb = backup.timescaledb is not None

@@ -36,12 +36,6 @@ def _contradictions(settings: Settings) -> Findings:
             f"BARWRIGHT_REVISION_DAYS={settings.revision_days:g} what outdates them.",
             "Keep pages for less time than revisions.",
         )  # fmt: skip
-    if settings.raw_retention_days and settings.raw_retention_days < settings.correction_hours / 24 + 1:
-        yield problem(
-            "settings", f"BARWRIGHT_RAW_RETENTION_DAYS={settings.raw_retention_days:g} refuses corrections: they reach "
-            f"back BARWRIGHT_CORRECTION_HOURS={settings.correction_hours:g} and a day.",
-            "Keep ticks for at least a day more than corrections reach back.",
-        )  # fmt: skip
     if settings.seal_lag < settings.live_margin:
         yield warning(
             "settings", f"BARWRIGHT_SEAL_LAG={settings.seal_lag:g} is less than "

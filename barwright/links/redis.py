@@ -51,6 +51,11 @@ def address(url: str) -> Address:
         raise _wrong(url, f"{scheme or url.strip()!r:.40} is no way to reach Redis")
     place, _, query = rest.partition("?")
     authority, _, path = place.partition("/")
+    if "@" in rest and "@" not in authority and "sentinel_password=" not in query:
+        raise _wrong(
+            url, "its password has a character that a URL does not take",
+            "Write / as %2F, ? as %3F and % as %25, or give it as REDIS_PASSWORD.",
+        )  # fmt: skip
     login, _, hosts = authority.rpartition("@")
     username, _, password = login.partition(":")
     servers = tuple(_server(url, each, PORTS[kind]) for each in hosts.split(","))

@@ -13,12 +13,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import psycopg
+import structlog
 from prometheus_client import Metric
 
 from barwright import sql
 from barwright.metrics.families import Family, Labels
 from barwright.settings import Settings
 
+log = structlog.get_logger()
 Q: Final = sql.queries("metrics")
 # What was read is told again for so many times as long as reading took (0.3 ms a symbol), and for a second.
 REST: Final = 20
@@ -100,7 +102,9 @@ class Overview:
         began = time.monotonic()
         try:
             found = self._found()
-        except psycopg.Error:
+        except Exception as error:
+            # Whatever it was: who asks next must not wait for this thread.
+            log.warning("the figures about the whole database were not read", error=f"{type(error).__name__}: {error}")
             found = []
             if self._connection is not None:
                 self._connection.close()

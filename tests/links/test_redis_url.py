@@ -50,10 +50,12 @@ def test_a_wrong_url_is_told(url: str, said: str) -> None:
         address(url)
 
 
-def test_a_password_is_never_shown() -> None:
+@pytest.mark.parametrize("rest", ["user:geheim@h:port", ":geheim/x@h:1", "user:geheim?x@h", ":geheim#/?@h/0"])
+@pytest.mark.parametrize("scheme", ["redis", "rediss+sentinel", "redis+cluster"])
+def test_a_password_is_never_shown(scheme: str, rest: str) -> None:
     with pytest.raises(BarwrightError) as error:
-        address("redis://user:geheim@h:port")
-    assert "geheim" not in str(error.value)
+        address(f"{scheme}://{rest}")
+    assert "geheim" not in f"{error.value} {error.value.message} {error.value.hint}"
 
 
 def test_files_are_looked_at(tmp_path: Path) -> None:

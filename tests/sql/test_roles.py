@@ -418,6 +418,30 @@ def test_what_each_role_is_for_works_as_it(login: Login, engine_dsn: str) -> Non
         assert api.execute("select purge_symbol('R')").fetchone() == (True,)
 
 
+def test_aggregates_of_others_do_not_stop_the_policies(login: Login, engine_dsn: str) -> None:
+    """They may lie in a schema that maintain may not use; only its own are looked at."""
+    floor = sql.queries("policies")["set_refresh_floor"]
+    with login("") as owner:
+        if engine_of(owner).name != "timescaledb":
+            pytest.skip("the postgres engine has no continuous aggregates")
+        owner.execute(floor, {"floor_days": 21.0})
+        owner.execute("create schema theirs; create table theirs.t (ts timestamptz not null)")
+        owner.execute("select create_hypertable('theirs.t', 'ts')")
+        owner.execute("create materialized view theirs.hours with (timescaledb.continuous) as "
+                      "select time_bucket('1 hour', ts), count(*) from theirs.t group by 1 with no data")  # fmt: skip
+        owner.execute(
+            "select add_continuous_aggregate_policy('theirs.hours', interval '1 day', interval '1 hour', '1 hour')"
+        )
+    try:
+        with login("maintain") as maintain:
+            maintain.execute(floor, {"floor_days": 21.0})
+            if "sslmode=disable" not in engine_dsn:  # the WASM build, 2.23, will not compress as a role
+                assert policies.apply(maintain, Settings(compress_after_days=1))
+    finally:
+        with login("") as owner:
+            owner.execute("drop schema theirs cascade")
+
+
 def _tick(ts: datetime) -> dict[str, Any]:
     nothing = dict.fromkeys(("side", "open", "high", "low", "quote", "trades"))
     return {"symbol": "R", "ts": ts, "seq": 10**6, "size": 1, **nothing}

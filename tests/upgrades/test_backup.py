@@ -147,6 +147,21 @@ def test_a_backup_that_is_not_whole_is_refused(folder: Path, empty_database: str
     assert "holds a Barwright already" in refused(empty_database, folder)
 
 
+def test_a_manifest_cut_short_or_of_a_newer_schema_is_refused(
+    folder: Path, empty_database: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    file = copy / "manifest.json"
+    whole = file.read_text()
+    file.write_text(whole[: len(whole) // 2])
+    assert "not a manifest of this Barwright" in refused(empty_database, copy)
+    file.write_text(whole.replace(f'"revision": "{manifest.read(folder).revision}"', '"revision": "9999"'))
+    assert "revision 9999, which this Barwright does not know" in refused(empty_database, copy)
+    with sql.connect(empty_database, "test") as connection:
+        assert connection.execute("select to_regnamespace('barwright')").fetchone() == (None,)
+
+
 def test_a_restore_under_running_roles_is_refused(folder: Path, empty_database: str) -> None:
     with sql.connect(empty_database, "serve"):
         assert "barwright serve is connected" in refused(empty_database, folder)
