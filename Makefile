@@ -27,12 +27,14 @@ up: secrets  ## everything in containers, on TimescaleDB; ends with a link that 
 down:  ## stop the containers; the data stays in their volumes (ARGS=--volumes removes it)
 	@$(COMPOSE) down $(ARGS)
 
-# The folder is for its owner only. The files in it are for all: a container reads them as its own user.
+# The folder is for its owner only. The files in it are for all: a container reads them as its own user; so it does what
+# else of ours it mounts, which a checkout under another umask than 022 keeps from it.
 secrets:  ## make the containers' passwords, those that are missing
 	@mkdir -p docker/secrets && chmod 700 docker/secrets
 	@for file in $$(sed -n 's|.*{file: ./\(secrets/[a-z_]*\)}|docker/\1|p' docker/compose.yml); do \
 	  [ -s $$file ] || { od -An -N24 -tx1 /dev/urandom | tr -d ' \n' > $$file && chmod 644 $$file; } || exit 1; \
 	done
+	@for mount in $$(sed -n 's|^ *- \./\([a-z0-9_./]*\):/.*|docker/\1|p' docker/compose.yml); do chmod -R a+rX $$mount || exit 1; done
 
 check: .venv/dev  ## lint, format, types, import rule
 	@$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 from barwright import __version__
 from barwright.migrations import upgrade
 from barwright.settings import Settings
-from tests.docker.composed import SERVICES
+from tests.docker.composed import FOLDER, SERVICES
 from tests.services import ROOT
 from tests.sql.market import Market
 
@@ -57,6 +57,7 @@ def test_the_kafka_container_keeps_its_log_in_its_volume() -> None:
     kafka = SERVICES["kafka"]
     tmpfs = {folder: options for folder, _, options in (each.partition(":") for each in kafka["tmpfs"])}
     container = DockerContainer(kafka["image"]).with_kwargs(read_only=True, cap_drop=["ALL"], tmpfs=tmpfs)
+    container = container.with_volume_mapping(FOLDER / "kafka", "/mnt/shared/config", "ro")
     for name, value in kafka["environment"].items():
         container = container.with_env(name, value)
     with container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(90)):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from barwright import __version__
 from barwright.configuration import variable
@@ -146,8 +147,8 @@ def test_each_role_logs_in_as_itself() -> None:
 
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:
-    (tmp_path / "docker").mkdir()
-    shutil.copy(FOLDER / "compose.yml", tmp_path / "docker")
+    shutil.copytree(FOLDER, tmp_path / "docker", ignore=shutil.ignore_patterns("secrets"))
+    run("chmod", "-R", "go=", tmp_path / "docker")  # as a checkout under umask 077
     run("make", "-f", ROOT / "Makefile", "secrets", cwd=tmp_path, umask=0o077)
     made = {file.name: file.read_text() for file in (tmp_path / "docker" / "secrets").iterdir()}
     assert made.keys() == COMPOSE["secrets"].keys()
@@ -156,11 +157,63 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     # Containers read them as their own users; others on this machine do not come in.
     assert {stat.S_IMODE(os.stat(tmp_path / "docker/secrets" / name).st_mode) for name in made} == {0o644}
     assert stat.S_IMODE(os.stat(tmp_path / "docker" / "secrets").st_mode) == 0o700
+    mounted = [tmp_path / "docker" / each.split(":")[0] for each in mounts()]
+    assert mounted
+    for path in [*mounted, *(below for folder in mounted for below in folder.rglob("*"))]:
+        wanted = 0o555 if path.is_dir() else 0o444
+        assert stat.S_IMODE(path.stat().st_mode) & wanted == wanted, path
     (tmp_path / "docker" / "secrets" / "api_password").write_text("mine")
     run("make", "-f", ROOT / "Makefile", "secrets", cwd=tmp_path)
     kept = {file.name: file.read_text() for file in (tmp_path / "docker" / "secrets").iterdir()}
     assert kept == {**made, "api_password": "mine"}
     assert "docker/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def mounts() -> list[str]:
+    """What of this folder containers see."""
+    return [str(each) for service in SERVICES.values() for each in service.get("volumes", []) if str(each)[0] == "."]
+
+
+def test_what_is_mounted_is_there_and_a_script_is_run_not_read_in() -> None:
+    """PostgreSQL's entrypoint reads a script in that is no program: `set -eu` would then be its own."""
+    for mount in mounts():
+        assert (FOLDER / mount.split(":")[0]).exists(), mount
+    assert os.access(FOLDER / "timescaledb" / "100_migrate.sh", os.X_OK)
+
+
+def test_kafka_logs_nothing_into_memory() -> None:
+    """Its image begins six logs each hour and deletes none, and writes ten of 100 MB on garbage collection: on a tmpfs,
+    which counts as memory of the container, they would end it."""
+    logging = yaml.safe_load((FOLDER / "kafka" / "log4j2.yaml").read_text())["Configuration"]
+    assert [*logging["Appenders"]] == ["Console"]
+    kafka = SERVICES["kafka"]
+    assert "./kafka:/mnt/shared/config:ro" in kafka["volumes"]
+    assert "file=" not in kafka["environment"]["KAFKA_GC_LOG_OPTS"]
+    [logs] = [each for each in kafka["tmpfs"] if each.startswith("/opt/kafka/logs:")]
+    assert "size=" in logs
+
+
+def test_grafana_takes_the_plugins_of_its_image() -> None:
+    """Fetching newer ones fails on a read-only root and without the Internet; those of the image are pinned with it."""
+    assert SERVICES["grafana"]["environment"]["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+    assert not SERVICES["grafana"]["image"].split("@")[0].endswith("slim")
+
+
+def test_without_the_simulated_exchange_the_file_is_whole() -> None:
+    """What only simulates is nobody's need."""
+    for name, service in SERVICES.items():
+        for other in {"simulator", "register"} & service.get("depends_on", {}).keys() - {name}:
+            assert service["depends_on"][other]["required"] is False
+
+
+def test_every_extra_can_be_built_in() -> None:
+    extras = {path.stem.partition("-")[2] for path in ROOT.glob("requirements-*.lock")} - {"dev"}
+    stage = DOCKERFILE.partition(" AS builder\n")[2].partition("\nFROM ")[0]
+    assert "ARG EXTRAS=\n" in stage
+    for extra in extras:
+        assert f"requirements-{extra}.lock" in stage
+        assert f"!requirements-{extra}.lock" in (ROOT / ".dockerignore").read_text().splitlines()
+    assert all(service["build"]["args"] == {"EXTRAS": ""} for service in OURS.values())
 
 
 def test_the_context_holds_nothing_but_what_is_named() -> None:

@@ -25,7 +25,7 @@ from barwright.embedded.ports import free_port
 from barwright.embedded.process import Child
 from tests import services
 from tests.api.conftest import eventually
-from tests.docker.composed import DOCKERFILE, SERVICES
+from tests.docker.composed import DOCKERFILE, FOLDER, SERVICES
 from tests.services import ROOT
 
 pytestmark = pytest.mark.slow  # a minute where packages are cached, two where not
@@ -51,7 +51,7 @@ class Build:
         self.folder, self.at = folder, folder
         python = Path(sys.executable)
         self.environment = {**os.environ, "PATH": f"{folder}/opt/barwright/bin:{python.parent}:{os.environ['PATH']}",
-                            "PIP_DISABLE_PIP_VERSION_CHECK": "1"}  # fmt: skip
+                            "PIP_DISABLE_PIP_VERSION_CHECK": "1", "EXTRAS": ""}  # fmt: skip
         self.environment.pop("PYTHONPATH", None)
         self.pip = f"{python} -m pip"
 
@@ -92,11 +92,28 @@ class Build:
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the image copies from its builder."""
-    build = Build(tmp_path_factory.mktemp("image"))
+    return built(tmp_path_factory.mktemp("image"))
+
+
+def built(folder: Path, **arguments: str) -> Path:
+    """All steps, with build arguments; the folder that the image copies."""
+    build = Build(folder)
+    build.environment.update(arguments)
     for kind, words in steps():
         build.step(kind, words)
     shutil.rmtree(build.folder / "source")
     return build.folder / "opt" / "barwright"
+
+
+def test_with_ccxt_it_knows_the_exchanges_of_ccxt(tmp_path: Path) -> None:
+    image = built(tmp_path, EXTRAS="ccxt")
+    program = (
+        "from barwright.ingest.feed.sources import source_of; from barwright.settings import Settings; "
+        "print(source_of('ccxt:binance', Settings()).name)"
+    )
+    done = subprocess.run([image / "bin" / "python", "-c", program], cwd=image, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("ccxt:binance\n", 0), done.stderr
+    assert run(image, "--version").stdout == f"barwright, version {__version__}\n"
 
 
 def run(image: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -154,8 +171,9 @@ def test_kafkas_variables_start_a_broker(tmp_path: Path) -> None:
     variables = json.loads(given.replace(":9093", f":{controller}").replace("/var/lib/kafka/data", str(data)))
     main: list[str | Path] = [java, "-cp", f"{jars}/*"]
     folders: list[str | Path] = []
+    shutil.copytree(FOLDER / "kafka", tmp_path / "mounted")
     for folder in ("default", "mounted", "final"):
-        (tmp_path / folder).mkdir()
+        (tmp_path / folder).mkdir(exist_ok=True)
         folders += [f"--{folder}-configs-dir", tmp_path / folder]
     environment = {**variables, "CLUSTER_ID": "5L6g3nShT-eMCtK--X86sw"}  # the image's own
     set_up = [*main, "kafka.docker.KafkaDockerWrapper", "setup", *folders]
@@ -163,7 +181,9 @@ def test_kafkas_variables_start_a_broker(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert (data / "meta.properties").exists()
     broker = Child(tmp_path / "broker", tmp_path / "broker.log", "kafka.Kafka")
-    broker.start([*main, "-Xmx512m", "kafka.Kafka", tmp_path / "final" / "server.properties"])
+    logging = f"-Dlog4j2.configurationFile={tmp_path / 'final' / 'log4j2.yaml'}"
+    options = ["-Xmx512m", logging, variables["KAFKA_GC_LOG_OPTS"]]
+    broker.start([*main, *options, "kafka.Kafka", tmp_path / "final" / "server.properties"])
     try:
         eventually(lambda: socket.create_connection(("127.0.0.1", port), 1).close(), 60, OSError)
         client = KafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}")
@@ -172,3 +192,6 @@ def test_kafkas_variables_start_a_broker(tmp_path: Path) -> None:
         client.close()
     finally:
         broker.stop()
+    # What the container's log has, and nothing beside it.
+    assert "Kafka Server started" in broker.log.read_text()
+    assert sorted(path.name for path in tmp_path.rglob("*.log") if data not in path.parents) == ["broker.log"]
