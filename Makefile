@@ -7,7 +7,7 @@ UV := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-versi
 
 COMPOSE := docker compose -f docker/compose.yml
 
-.PHONY: run test up down secrets check pages chaos bench docs lock clean
+.PHONY: run test up down secrets check pages jars chaos bench docs lock clean
 
 run: .venv/run  ## everything on this machine, in the foreground; Ctrl-C stops it
 	@$(MAKE) --no-print-directory pages
@@ -44,6 +44,9 @@ check: .venv/dev  ## lint, format, types, import rule
 
 pages: api/web/dist/licences.txt.gz  ## bundle the pages; run and test do it where a source is newer
 	@:
+
+jars: .venv/dev  ## fetch Kafka, which run and test do by themselves
+	@$(BIN)/python -m barwright.embedded.kafka
 
 chaos: .venv/dev  ## break everything at random, then compare every bar: ARGS="--minutes 5 --seed 7"
 	@$(BIN)/python -m tests.chaos $(ARGS)

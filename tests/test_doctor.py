@@ -142,7 +142,6 @@ def test_a_clock_that_is_wrong(settings: Settings, monkeypatch: pytest.MonkeyPat
         ({"kafka_bootstrap_servers": "127.0.0.1:1"}, "kafka", "No Kafka broker answers at 127.0.0.1:1"),
         ({"redis_url": "redis://127.0.0.1:1"}, "redis", "It does not answer"),
         ({"page_ttl": 8 * 86_400}, "settings", "BARWRIGHT_PAGE_TTL=691200"),
-        ({"raw_retention_days": 1.0}, "settings", "BARWRIGHT_RAW_RETENTION_DAYS=1"),
         ({"host": "0.0.0.0", "keys": "off"}, "settings", "0.0.0.0"),
     ],
 )

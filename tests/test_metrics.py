@@ -356,3 +356,5 @@ def test_a_pattern_that_is_none_leaves_the_listener_quick(database: str) -> None
         overview._rest_until = 0.0
     overview.settings.dynamic_pattern = "^dynamic-"
     assert [*overview.collect()]
+    assert overview._connection is not None
+    overview._connection.close()

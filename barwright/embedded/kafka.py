@@ -156,3 +156,10 @@ def _maven_environment() -> dict[str, str]:
 def _version() -> str:
     """A name for what pom.xml asks for, so that a change of it is fetched."""
     return "kafka-" + hashlib.sha256((_HERE / "pom.xml").read_bytes()).hexdigest()[:12]
+
+
+if __name__ == "__main__":
+    broker = Kafka(Path(".barwright"), Path(".jars"))
+    packages.demand(broker.missing())
+    if not broker.jars.exists():
+        fetch(broker.jars)
