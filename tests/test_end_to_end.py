@@ -2,11 +2,9 @@
 
 import csv
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,9 +15,9 @@ import psycopg
 import pytest
 from kafka import KafkaProducer
 
-from tests import oracle, services
+from tests import oracle
 from tests.services import ROOT
-from tests.test_run import FIRST, Running
+from tests.test_run import Running, whole
 
 DATA = ROOT.parent / "shared" / "data"
 FIELDS = ("open", "high", "low", "close", "volume", "quote_volume", "vwap", "trades", "buy_volume", "imported")
@@ -69,17 +67,11 @@ class Instance:
 
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """`barwright run` with all its own servers, or on the database server that DATABASE_URL names."""
-    server = os.environ.get("DATABASE_URL")
-    with services.new_database(server) if server else nullcontext() as dsn:
-        running = Running(tmp_path_factory.mktemp("end-to-end"), **({"DATABASE_URL": dsn} if dsn else {}))
-        try:
-            running.wait_until_ready(FIRST)
-            instance = Instance(running)
-            yield instance
-            instance.close()
-        finally:
-            running.stop()
+    """`barwright run`."""
+    with whole(tmp_path_factory.mktemp("end-to-end")) as running:
+        instance = Instance(running)
+        yield instance
+        instance.close()
 
 
 def within(seconds: float, read: Callable[[], Any], wanted: Any) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,19 @@ class Running:
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(signum)
         return self.process.wait(timeout=60)
+
+
+@contextmanager
+def whole(home: Path, **environment: str) -> Iterator[Running]:
+    """A whole Barwright that is ready: with all its own servers, or on the database server that DATABASE_URL names."""
+    server = os.environ.get("DATABASE_URL")
+    with services.new_database(server) if server else nullcontext() as dsn:
+        running = Running(home, **environment, **({"DATABASE_URL": dsn} if dsn else {}))
+        try:
+            running.wait_until_ready(FIRST)
+            yield running
+        finally:
+            running.kill_everything()
 
 
 Run = Callable[..., Running]

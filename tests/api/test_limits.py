@@ -147,7 +147,9 @@ def test_keys_have_limits_of_their_own_and_guessing_is_dear(
         assert answers[50].status_code == 200
         assert answers[-1].status_code == 429
         assert api.client.get("/v1/symbols", headers=bearer(other)).headers["ratelimit-remaining"] == "99"
-        guesses = [api.client.get("/v1/symbols", headers=bearer(f"bw_aaaaaaaa_{n:043}")) for n in range(8)]
+        # From an address of its own: in the shared Redis stands what the tests before have used of 127.0.0.1.
+        here = {"X-Forwarded-For": "192.0.2.6"}
+        guesses = [api.client.get("/v1/symbols", headers=bearer(f"bw_aaaaaaaa_{n:043}") | here) for n in range(8)]
         assert [guess.status_code for guess in guesses] == [401] * 5 + [429] * 3
         elsewhere = bearer("bw_aaaaaaaa_" + "A" * 43) | {"X-Forwarded-For": "192.0.2.7"}
         assert api.client.get("/v1/symbols", headers=elsewhere).status_code == 401

@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from barwright import instance
 from barwright.embedded.ports import free_port
 from tests.services import ROOT
-from tests.test_run import FIRST, Running
+from tests.test_run import Running, whole
 
 FOLDER = ROOT / "docker" / "grafana"
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((FOLDER / "dashboards").glob("*.json"))}
@@ -137,10 +137,7 @@ def beside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if program is None:
         pytest.skip("no Prometheus on this machine: sudo apt-get install --no-install-recommends prometheus")
     home, port = tmp_path_factory.mktemp("grafana"), free_port()
-    running = Running(home, BARWRIGHT_READ_PASSWORD="read")
-    prometheus = None
-    try:
-        running.wait_until_ready(FIRST)
+    with whole(home, BARWRIGHT_READ_PASSWORD="read") as running:
         found = instance.read(home / "state")
         assert found is not None
         options = {"config.file": configuration(home, found.metrics), "storage.tsdb.path": home / "prometheus",
@@ -148,14 +145,13 @@ def beside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         command = [program, *(f"--{name}={value}" for name, value in options.items())]
         with (home / "prometheus.log").open("w") as log:
             prometheus = subprocess.Popen(command, stdout=log, stderr=log)
-        beside = Beside(running, f"http://127.0.0.1:{port}")
-        beside.use(request.param)
-        yield beside
-    finally:
-        if prometheus:
+        try:
+            beside = Beside(running, f"http://127.0.0.1:{port}")
+            beside.use(request.param)
+            yield beside
+        finally:
             prometheus.kill()
             prometheus.wait()
-        running.kill_everything()
 
 
 def configuration(home: Path, targets: dict[str, str]) -> Path:
