@@ -38,7 +38,7 @@ class Api:
             self.process = subprocess.Popen([sys.executable, "-P", "-m", "barwright", "serve"], env=env, stderr=stderr)
         address = f"{'https' if trusting else 'http'}://127.0.0.1:{port}"
         self.client = httpx.Client(base_url=address, timeout=20, verify=trusting or True)
-        eventually(lambda: self.client.get("/health/live").raise_for_status(), 60, httpx.HTTPError)
+        eventually(lambda: self.client.get("/health/live").raise_for_status(), 30, httpx.HTTPError)
 
     def get(self, path: str, /, headers: dict[str, str] | None = None, **params: Any) -> httpx.Response:
         """One request."""
@@ -58,7 +58,7 @@ class Api:
         """SIGTERM; the exit status."""
         self.client.close()
         self.process.terminate()
-        return self.process.wait(60)  # a loaded machine takes its time
+        return self.process.wait(20)  # 3 s on two cores with forty at work
 
 
 def eventually(check: Callable[[], Any], seconds: float = 1.0, *errors: type[BaseException]) -> Any:
