@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas
+import polars
 import psutil
 import psycopg
 import pytest
@@ -238,7 +240,8 @@ def follow(page: str, running: Running, api: str) -> None:
 
 
 def ask(api: str) -> None:
-    """Every request that the README and docs/api.md tell a user to make, by curl, and the stream's first message."""
+    """Every request that the README and docs/api.md tell a user to make, by curl, the stream's first message, and the
+    tables in Python."""
     for page in (services.ROOT / "README.md", services.ROOT / "docs" / "api.md"):
         for _, line, _ in pages.lines(page):
             if line.startswith("curl "):
@@ -253,6 +256,10 @@ def ask(api: str) -> None:
     with connect(f"{api.replace('http', 'ws')}/v1/stream") as socket:
         socket.send(re.sub(r"(\w+): ", r'"\1": ', message))
         assert json.loads(socket.recv(10))["type"] in ("bars", "live")
+    for line in pages.blocks(services.ROOT / "docs" / "api.md", "python")[0].splitlines():
+        told = line.replace("http://127.0.0.1:8000", api)
+        frame = eval(told, {"polars": polars, "pandas": pandas, "httpx": httpx})
+        assert len(frame) > 0, line
 
 
 def answers(url: str) -> bool:
