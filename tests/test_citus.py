@@ -3,6 +3,7 @@
 Run where DATABASE_URL names the coordinator of a cluster; every other test of the engine runs there too.
 """
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
 
-from barwright import migrations, sql
+from barwright import cli, migrations, sql
 from barwright.settings import Settings
 from barwright.sql.engine import Citus, engine_of
 from tests import citus, services
@@ -86,6 +88,43 @@ def test_a_filled_database_is_distributed_when_it_gets_workers(cluster: list[cit
         assert market.repair() == 1
         market.seal("04-02 00:00")
         market.check()
+
+
+def test_storage_tells_what_all_nodes_take(
+    cluster: list[citus.Node], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database)
+    with sql.connect(database, "test", autocommit=True) as connection:
+        market = Market(connection)
+        market.insert(*(market.trade(f"01-01 00:00:{n % 60:02}", "1", symbol=f"S{n % 20}") for n in range(600)))
+        market.seal("01-02 00:00")
+        citus.analyze(connection)
+        # What Citus itself says of its workers, and the empty tables of the coordinator.
+        sizes = "select sum(citus_total_relation_size({0})), sum(pg_total_relation_size({0})) from {1}"
+        partition = "pg_partition_tree('ticks') where isleaf"
+        [ticks] = connection.execute(sizes.format("relid", partition)).fetchall()  # type: ignore[arg-type]
+        [minutes] = connection.execute(sizes.format("'rollup_1m'", "meta")).fetchall()  # type: ignore[arg-type]
+    done = CliRunner().invoke(cli.cli, ["storage", "--json"])
+    assert done.exit_code == 0, done.output
+    rows = {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert (rows["ticks"]["rows"], rows["1m"]["rows"], rows["1d"]["rows"]) == (600, 20, 20)
+    for name, (workers, coordinator) in (("ticks", ticks), ("1m", minutes)):
+        assert rows[name]["bytes"] == workers + coordinator
+        assert workers > 3 * coordinator
+        assert workers > rows[name]["index_bytes"] > coordinator
+    # Less than all is not told as all.
+    with sql.connect(database, "test", autocommit=True) as connection:
+        connection.execute("update pg_dist_node set nodeport = 1 where nodeport = %s", (cluster[1][1],))
+    done = CliRunner().invoke(cli.cli, ["storage"])
+    assert "a worker is away" in str(done.exception)
+    with sql.connect(database, "test", autocommit=True) as connection:
+        connection.execute("update pg_dist_node set nodeport = %s where nodeport = 1", (cluster[1][1],))
+
+
+def test_doctor_finds_nothing_wrong_with_the_rights_there(cluster: list[citus.Node], database: str) -> None:
+    with sql.connect(database, "test") as connection:
+        prefix = {"prefix": Settings().role_prefix}
+        assert connection.execute(sql.queries("doctor")["privileges"], prefix).fetchall() == []
 
 
 def test_nothing_is_rolled_up_or_told_while_a_worker_has_not_finished_a_commit(

@@ -12,6 +12,7 @@ from barwright import cli, sql
 from barwright.ingest.policies import apply
 from barwright.settings import Settings
 from barwright.sql.engine import engine_of, levels
+from tests import citus
 
 
 def test_it_tells_rows_bytes_and_what_comes_next(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +35,7 @@ def test_it_tells_rows_bytes_and_what_comes_next(database: str, monkeypatch: pyt
             engine.advance(level.name)
         assert "has not applied" in CliRunner().invoke(cli.cli, ["storage"]).output
         assert apply(connection, Settings(compress_after_days=2, raw_retention_days=6))
-        connection.execute("vacuum analyze")
+        citus.analyze(connection)
     done = CliRunner().invoke(cli.cli, ["storage", "--json"])
     assert done.exit_code == 0, done.output
     rows = {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}

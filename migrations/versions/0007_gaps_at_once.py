@@ -1,4 +1,4 @@
-"""The gaps of ten thousand symbols in a tenth of a second: found at once, not symbol by symbol."""
+"""The gaps and newest ticks of ten thousand symbols at once, not symbol by symbol; storage of all nodes of Citus."""
 
 from alembic import op
 from sqlalchemy import text
@@ -18,13 +18,20 @@ def _engine() -> str:
 
 def upgrade() -> None:
     """Replace what was slow, and what other applications' aggregates stopped; no table changes."""
-    run("common/gaps.sql")
+    run("common/gaps.sql", "common/newest.sql")
     if _engine() == "timescaledb":
         run("timescaledb/own_aggregates.sql")
+    else:
+        run("postgres/storage.sql", "postgres/citus.sql")
 
 
 def downgrade() -> None:
     """Back to the former definitions."""
     if _engine() == "timescaledb":
         run_again("timescaledb/retention.sql", "compress_bars", "set_refresh_floor")
+    else:
+        run_again("postgres/distribution.sql", "distribute", "kept_live", "audit_sample")
+        run_again("postgres/retention.sql", "storage")
+        run("postgres/storage_undo.sql")
+    run("common/newest_undo.sql")
     run_again("common/coverage.sql", "history_bound", "gaps")

@@ -167,7 +167,8 @@ begin
              'redeem_link', 'api'),
             ('hold_maintenance,revise,repair,select_bars,day_ceil,covered,unfiled,pieces,'
              'hold_coverage,prove,disprove_coarse,coarse_changed,lay_coarse,bar_of_ticks,forget_bars,minutes_from,'
-             'ticks_per_day,width_by_rate,fitting_width,set_width,tick_partitions,distribute,unparse_functions', '')
+             'ticks_per_day,width_by_rate,fitting_width,set_width,tick_partitions,distribute,unparse_functions,distributed_sizes,'
+             'table_size', '')
         ),
         relations as (
             select c.oid, c.relname::text as name, c.relkind, c.relowner, c.relacl

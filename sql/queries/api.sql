@@ -210,14 +210,15 @@ select symbol from symbols where symbol = any(%(symbols)s);
 select
     symbol, source, market, base, quote, history_start, history_source, live, stopped_at is not null, registered_at,
     minutes_since, hours_since,
-    newest_tick(symbol) as newest
+    newest
 from symbols
+left join newest_ticks(array(select symbol from symbols where %(symbol)s::text is null or symbol = %(symbol)s)) as tick
+    using (symbol)
 where %(symbol)s::text is null or symbol = %(symbol)s
 order by symbol collate "C";
 
 -- quiet: the newest minute of symbols that had no tick lately, given each one's newest day
-select day.symbol, newest_minute(day.symbol, day.start)
-from unnest(%(symbols)s::text[], %(days)s::timestamptz[]) as day (symbol, start);
+select symbol, bucket from newest_minutes(%(symbols)s::text[], %(days)s::timestamptz[]);
 
 -- live: symbols that are followed now, the first registered first
 select symbol from symbols where live and stopped_at is null order by registered_at, symbol limit %(limit)s::bigint;

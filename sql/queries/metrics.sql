@@ -23,7 +23,8 @@ with clock as materialized (
 ), open_task as materialized (
     select status, filed_at, error from backfill_task where status not in ('landed', 'cancelled')
 ), seconds (name, labels, span) as (
-    select 'watermark_lag_seconds', array[name], now - watermark from clock, levels
+    -- With names in the select too: Citus takes those of a union from there.
+    select 'watermark_lag_seconds' as name, array[name] as labels, now - watermark as span from clock, levels
     union all select 'seal_lag_seconds', array[name], now - sealed from clock, levels
     union all select 'watermark_overdue_seconds', array[name], greatest('0', now - watermark - width) from clock, levels
     union all select 'watermark_ahead_seconds', '{}',
@@ -34,7 +35,7 @@ with clock as materialized (
     union all select 'backfill_oldest_age_seconds', '{}', max(now - filed_at) from clock, open_task
     union all select 'audit_age_seconds', '{}', now - at from clock, audit where at is not null
 ), counts (name, labels, n) as (
-    select 'gaps', array[]::text[], count(*) from gap
+    select 'gaps' as name, array[]::text[] as labels, count(*) as n from gap
     union all select 'late_ranges', '{}', count(*) from late_range
     union all select 'backfill_failing_tasks', '{}', count(*) from open_task where error is not null
     union all select 'backfill_tasks', array[status], count(open_task.status)

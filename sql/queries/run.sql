@@ -13,10 +13,9 @@ from meta;
 select topic, partition, next_offset, rows from ingest_offset;
 
 -- newest_bars: the newest minute of the first few symbols
-select s.symbol, b.bucket, b.open, b.high, b.low, b.close, b.volume, b.trades
-from (select symbol from symbols order by symbol limit 10) as s
-cross join lateral newest_bar(s.symbol) as b
-order by s.symbol;
+select symbol, bucket, open, high, low, close, volume, trades
+from newest_bars(array(select symbol from symbols order by symbol limit 10))
+order by symbol;
 
 -- watermark: up to when minutes are closed
 select watermark from level where name = '1m';

@@ -1,0 +1,2 @@
+-- Undo newest.sql.
+drop function newest_ticks, newest_minutes, newest_bars;

@@ -1,0 +1,2 @@
+-- Undo storage.sql; storage() itself is made again before.
+drop function distributed_sizes, table_size;
