@@ -212,8 +212,9 @@ select
     minutes_since, hours_since,
     newest
 from symbols
-left join newest_ticks(array(select symbol from symbols where %(symbol)s::text is null or symbol = %(symbol)s)) as tick
-    using (symbol)
+left join newest_ticks(
+    case when %(symbol)s::text is null then array(select symbol from symbols) else array[%(symbol)s] end
+) as tick using (symbol)
 where %(symbol)s::text is null or symbol = %(symbol)s
 order by symbol collate "C";
 
