@@ -17,11 +17,11 @@ from barwright import sql
 from barwright.ingest.maintain import SYMBOLS
 from barwright.sql.engine import engine_of, levels
 
-INGEST, MAINTAIN, HISTORY, API = (sql.queries(name) for name in ("ingest", "maintain", "history", "api"))
+INGEST, MAINTAIN, METRICS, API = (sql.queries(name) for name in ("ingest", "maintain", "metrics", "api"))
 COUNTS = (100, 10_000, 100_000)
 BATCH, PARTITIONS = 10_000, 6
 COLUMNS = "ts, symbol, seq, price, size, side"
-# Registered an hour ago, complete until now, and vouched for by one session on each partition.
+# Registered an hour ago, complete until long after this is over, and vouched for by one session on each partition.
 REGISTER = """
 insert into symbols (symbol, source, market, base, quote, history_start, history_source, live, registered_at, seq_rule)
 select name, 'bench', name, name, 'USD', now() - interval '1 hour', 'bench', true, now() - interval '1 hour', 'id'
@@ -31,7 +31,7 @@ VOUCH = """
 insert into live_session (session, topic, partition, topic_id, source, symbols, covered, until, n)
 select 'bench', 't', p, gen_random_uuid(), 'bench',
        array(select symbol from symbols where abs(hashtext(symbol)) %% %(partitions)s = p),
-       tstzmultirange(tstzrange(now() - interval '2 hours', now())), now(), 1
+       tstzmultirange(tstzrange(now() - interval '2 hours', now() + interval '2 hours')), now(), 1
 from generate_series(0, %(partitions)s - 1) as p
 on conflict (session, topic, partition) do update set symbols = excluded.symbols, covered = excluded.covered, n = 1
 """
@@ -43,6 +43,12 @@ select symbol, minute + half * interval '30 seconds' + interval '1 second',
 from symbols
 cross join generate_series(%(lo)s::timestamptz, %(hi)s::timestamptz - interval '1 second', '1 minute') as minute
 cross join generate_series(0, 1) as half
+"""
+
+# A late tick of each.
+LATE = """
+insert into late_range (symbol, span)
+select symbol, tstzrange(history_start, history_start + interval '1 minute') from symbols
 """
 
 
@@ -64,6 +70,7 @@ def _with(connection: Any, count: int) -> dict[str, Any]:
     figures |= _rounds(connection, count)
     figures |= _ingest(connection, names)
     figures |= _asked(connection, names)
+    figures |= _missed(connection)
     return figures
 
 
@@ -89,9 +96,9 @@ def _rounds(connection: Any, count: int) -> dict[str, Any]:
     figures["hour_closed"] = _timed(lambda: _advance(engine, connection), 1)
     figures["minute_closed_ticks_per_s"] = round(2 * count / figures["minute_closed"] * 1000)
     figures["idle_levels"] = _timed(lambda: _advance(engine, connection))
-    some = [name for (name,) in connection.execute(MAINTAIN["wanted"], {"after": "", "limit": SYMBOLS})]
+    figures["look_for_missing"] = _timed(lambda: connection.execute(MAINTAIN["wanted"]).fetchall())
+    some = [name for (name,) in connection.execute("select symbol from symbols limit %s", (SYMBOLS,))]
     figures["file_200"] = _timed(lambda: connection.execute(MAINTAIN["file_tasks"], {"symbols": some}))
-    figures["file_all_rounds"] = -(-count // SYMBOLS)
     figures["corrections"] = _timed(
         lambda: connection.execute(MAINTAIN["file_corrections"], {"every": timedelta(hours=1)}), 1
     )
@@ -141,8 +148,9 @@ def _asked(connection: Any, names: list[str]) -> dict[str, Any]:
     some, now = names[:100], datetime.now(UTC)
     coverage = {"symbol": names[0]}
     return {
-        "gaps": _timed(lambda: connection.execute("select count(*) from gaps"), 1),
-        "one_gap": _timed(lambda: connection.execute("select * from gaps where symbol = %s", (names[0],))),
+        "gaps": _timed(lambda: connection.execute("select count(*) from gaps")),
+        "overview": _timed(lambda: connection.execute(METRICS["overview"]).fetchall()),
+        "one_gap": _timed(lambda: connection.execute("select * from gaps where symbol = %s", (names[0],)), 15),
         "coverage_of_one": _timed(lambda: connection.execute(API["coverage"], coverage).fetchall()),
         "all_symbols": _timed(lambda: connection.execute(API["symbols"], {"symbol": None}).fetchall(), 1),
         "look": _timed(lambda: connection.execute(API["look"], {"seen": 0}).fetchall()),
@@ -159,6 +167,20 @@ def _asked(connection: Any, names: list[str]) -> dict[str, Any]:
             ).fetchall()
         ),
     }  # fmt: skip
+
+
+def _missed(connection: Any) -> dict[str, Any]:
+    """The same where every symbol misses something and has late ticks."""
+    connection.execute("update live_session set covered = '{}'")
+    connection.execute(LATE)
+    connection.execute("analyze late_range")
+    figures = {
+        "gaps_everywhere": _timed(lambda: connection.execute("select count(*) from gaps"), 3),
+        "overview_everywhere": _timed(lambda: connection.execute(METRICS["overview"]).fetchall(), 3),
+        "look_everywhere": _timed(lambda: connection.execute(MAINTAIN["wanted"]).fetchall(), 3),
+    }
+    connection.execute("delete from late_range")
+    return figures
 
 
 def _timed(work: Callable[[], Any], times: int = 5) -> float:

@@ -30,8 +30,10 @@ from barwright.sql.engine import Engine, engine_of, levels
 
 log = structlog.get_logger()
 Q = sql.queries("maintain")
-# Symbols looked at for missing history in one round: 0.3 ms each.
+# Symbols that tasks are filed for in one round: 0.3 ms each, and what is filed.
 SYMBOLS: Final = 200
+# The look for symbols that miss something rests 10 times as long as it took: 9 % of a core at most.
+LOOK_REST: Final = 10
 # Seconds between two looks at what is done once in a while: corrections that are due, what is to be forgotten.
 SELDOM: Final = 60.0
 # Seconds of repairs after which a round goes on: what is over must be closed meanwhile.
@@ -111,8 +113,8 @@ class Maintenance:
     def __init__(self, connection: Connection[Any], settings: Settings, machine: Coordinator, loop: Loop) -> None:
         self.connection, self.settings, self.machine, self.loop = connection, settings, machine, loop
         self.engine = engine_of(connection)
-        self._after = ""
-        self._seldom_at = self._audit_at = 0.0
+        self._missing: list[str] = []
+        self._look_at = self._seldom_at = self._audit_at = 0.0
 
     def round(self) -> None:
         """One round: what is sealed is rolled up, only what is rolled up is repaired; then what else is due."""
@@ -147,14 +149,16 @@ class Maintenance:
             yield
 
     def _file(self) -> None:
-        """File tasks for what the next symbols miss."""
-        names = {"after": self._after, "limit": SYMBOLS}
-        symbols = [symbol for (symbol,) in self.connection.execute(Q["wanted"], names)]
-        filed = self._number(Q["file_tasks"], {"symbols": symbols}) if symbols else 0
+        """File tasks for symbols that miss something: all are looked at together, then filed some in each round."""
+        began = time.monotonic()
+        if not self._missing and began >= self._look_at:
+            self._missing = [symbol for (symbol,) in self.connection.execute(Q["wanted"])]
+            self._look_at = began + LOOK_REST * (time.monotonic() - began)
+        some, self._missing = self._missing[:SYMBOLS], self._missing[SYMBOLS:]
+        filed = self._number(Q["file_tasks"], {"symbols": some}) if some else 0
         if filed:
             log.info("filed", tasks=filed)
             metrics.FILED["gap"].inc(filed)
-        self._after = symbols[-1] if len(symbols) == SYMBOLS else ""
 
     def _seldom(self) -> None:
         every = timedelta(hours=self.settings.correction_hours)

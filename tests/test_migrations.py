@@ -76,7 +76,6 @@ def test_a_downgrade_brings_back_what_the_newest_revision_replaced(empty_databas
         assert connection.execute(DEFINITIONS).fetchall() != before
         downgrade(settings, "0006")
         assert connection.execute(DEFINITIONS).fetchall() == before
-    downgrade(settings)
 
 
 def test_two_at_once_are_safe(empty_database: str) -> None:

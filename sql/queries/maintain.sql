@@ -90,10 +90,15 @@ select pg_try_advisory_lock(hashtextextended('barwright.leader', 0));
 -- forget_revisions: drop revisions older than anything that may still be cached under them
 delete from revision where at < now() - %(age)s;
 
--- wanted: the next symbols, after one, whose history somebody gives
-select symbol from symbols
-where symbol > %(after)s and history_source is not null and history_start is not null and stopped_at is null
-order by symbol limit %(limit)s;
+-- wanted: symbols that miss something nobody was asked for yet, found at once (one by one, 10,000 took 5 s); file_tasks then
+-- looks closely. Not those that have all the open tasks it lets a symbol have.
+with asked as (
+    select symbol, range_agg(span) as spans, count(*) as tasks
+    from backfill_task where status not in ('landed', 'cancelled') group by symbol
+)
+select distinct symbol from gaps left join asked using (symbol)
+where (spans @> span) is not true and coalesce(tasks < 64, true)
+order by symbol;
 
 -- file_tasks: ask for what is missing of these symbols
 select coalesce(sum(file_tasks(symbol)), 0) from unnest(%(symbols)s::text[]) as symbol;

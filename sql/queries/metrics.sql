@@ -4,6 +4,13 @@ select engine from meta;
 -- overview: figures about the whole database: each one's name, its labels' values, and its value
 with clock as materialized (
     select clock_timestamp() as now
+), hole as materialized (
+    select symbol, span from gaps
+), awaiting as (
+    -- By a join: a look at all late ranges for each gap is the square of their number where every symbol has some.
+    select hole.symbol, hole.span, range_agg(l.span) as spans, min(l.noted_at) as noted_at
+    from hole join late_range as l on l.symbol = hole.symbol and l.span && hole.span
+    group by hole.symbol, hole.span
 ), gap as materialized (
     -- A gap is as old as what made it: its first minute, the registration, the first task that asked for it, or, where
     -- all of it only awaits repair, the late ticks.
@@ -12,12 +19,9 @@ with clock as materialized (
         (select min(filed_at) from backfill_task as t where t.symbol = g.symbol and t.span && g.span),
         case when late.spans @> g.span then late.noted_at end
     ) as age
-    from clock, gaps as g
+    from clock, hole as g
     join symbols as s using (symbol)
-    left join lateral (
-        select range_agg(span) as spans, min(noted_at) as noted_at from late_range as l
-        where l.symbol = g.symbol and l.span && g.span
-    ) as late on true
+    left join awaiting as late on late.symbol = g.symbol and late.span = g.span
 ), levels as materialized (
     select * from level order by ordinal
 ), open_task as materialized (

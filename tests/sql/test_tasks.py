@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from barwright import sql
 from tests.sql.history import History
 from tests.sql.market import Market
 
@@ -50,6 +51,27 @@ def test_minutes_a_day_at_a_time_newest_first_and_none_twice(h: History) -> None
     assert h.file(pause=timedelta(minutes=1)) == 0
     assert h.file() == 1
     assert tasks(h)[0] == ("1m", "03-04 22:00", "03-05 00:00")
+
+
+def test_who_misses_something_that_nobody_was_asked_for(h: History) -> None:
+    def wanted() -> bool:
+        return h.symbol in [symbol for (symbol,) in h.connection.execute(sql.queries("maintain")["wanted"])]
+
+    assert wanted()
+    assert h.file() == 4
+    assert not wanted()
+    h.connection.execute("update backfill_task set status = 'cancelled' where symbol = %s and lower(span) = %s",
+                         (h.symbol, h.market.at("03-02 00:00")))  # fmt: skip
+    assert wanted()
+    h.mark(1, "03-02 00:00", "03-03 00:00")
+    assert not wanted()
+    h.register(h.market.at("02-28 12:00"))
+    assert wanted()
+    # As many open tasks as a symbol may have: what they leave is asked for when some of them have landed.
+    h.connection.execute("insert into backfill_task (symbol, source, market, interval, span, reason) "
+                         "select %s, 'simulator', 'm', '1m', %s, 'gap' from generate_series(1, 61)",
+                         (h.symbol, h.span("03-04 00:00", "03-05 00:00")))  # fmt: skip
+    assert not wanted()
 
 
 def test_moving_the_start_back_asks_only_for_the_new_part(h: History) -> None:
