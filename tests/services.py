@@ -133,6 +133,13 @@ class Wasm(Service):
         assert program is not None
         return [program, ROOT / "tests" / "timescaledb" / "server.mjs", str(self.port)]
 
+    def empty(self) -> None:
+        """Take away what is Barwright's, and what a client has left in the one session there is."""
+        with psycopg.connect(self.url, autocommit=True, prepare_threshold=None) as connection:
+            connection.execute("set session authorization postgres")
+            connection.execute("drop schema if exists barwright cascade")
+            connection.execute("discard temp")
+
 
 def found(program: str) -> str | None:
     """The path of a program; Debian keeps servers where not everybody looks."""
@@ -167,9 +174,9 @@ def new_database(server_url: str, template: str | None = None) -> Iterator[str]:
             yield url
         return
     with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(
-            SQL("create database {} template {}").format(Identifier(name), Identifier(template or "template0"))
-        )
+        # File by file: by way of the log, the default, it takes 0.19 s of processor time, not 0.03.
+        made = SQL("create database {} template {} strategy file_copy")
+        admin.execute(made.format(Identifier(name), Identifier(template or "template0")))
         if template:
             _find_bars(server_url, name)
         try:
