@@ -24,6 +24,16 @@ from tests.test_cli import SERVERS
 from tests.test_run import Running, wait_for, whole
 
 Sql = Callable[[str], Any]
+# In two steps: Citus lets no update of a table that is on every node compute a time from its columns.
+MOVE = """
+do $$
+declare
+    moved timestamptz := (select watermark + interval 'DAYS days' from level where name = '1d');
+begin
+    update level set watermark = moved where name = '1d';
+end
+$$
+"""
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +102,9 @@ def test_nothing_is_wrong_with_what_runs(running: Running, settings: Settings) -
          "privileges", "{prefix}_read may, and must not, select ticks"),
         ("update meta set engine = 'timescaledb'", "update meta set engine = 'postgres'",
          "edition", "built on TimescaleDB, and the server has none"),
-        ("update level set watermark = watermark + interval '3 days' where name = '1d'",
-         "update level set watermark = watermark - interval '3 days' where name = '1d'",
-         "watermark", "ahead of the clock"),
+        (MOVE.replace("DAYS", "3"), MOVE.replace("DAYS", "-3"), "watermark", "ahead of the clock"),
+        ("grant select on dead_letter to {prefix}_read", "revoke select on dead_letter from {prefix}_read",
+         "privileges", "{prefix}_read may, and must not, select dead_letter"),
        ("insert into audit_finding  (symbol, \"interval\", bucket, expected, found) values ('X','1m', now(), '1', '1')",
          "delete from audit_finding", "auditor", "1 bars differ from their ticks"),
         ("update alembic_version set version_num = '0003'", "update alembic_version set version_num = '{newest}'",
@@ -111,6 +121,8 @@ def test_a_fault_in_the_database(sql: Sql, settings: Settings, fault: str, cure:
     newest, engine = sql("select version_num, engine from alembic_version, meta").fetchone()
     if what == "edition" and engine == "timescaledb":
         pytest.skip("this server has it")
+    if "select ticks" in said and sql("select to_regclass('pg_dist_node') is not null").fetchone() == (True,):
+        pytest.skip("Citus' workers know no views: there who reads bars reads ticks")
     fault, cure, said = (text.format(newest=newest, prefix=settings.role_prefix) for text in (fault, cure, said))
     with planted(sql, fault, cure):
         assert named(examine(settings), what, said).state == "problem"
