@@ -4,7 +4,8 @@
 --
 -- Everything belongs to the owner, who has no login. Continuous aggregates belong to maintain: TimescaleDB lets only their
 -- owner refresh them, in no function (a refresh is several transactions), and runs a policy's job as that owner, which
--- must have LOGIN. So maintain can spoil bars, which can be made again, and neither ticks nor keys.
+-- must have LOGIN. So maintain can spoil bars, which can be made again, and has no right to ticks or keys; but a view's
+-- owner decides what reading it runs, also within functions of the owner: its password is worth the owner's.
 --
 -- Functions that pin their search path run as the owner (SECURITY DEFINER): a role changes by them what it may, in the way
 -- it may, and has no right to the tables below.
