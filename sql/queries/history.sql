@@ -25,9 +25,14 @@ select file_tasks(%(symbol)s, %(span)s, 1);
 -- ask_again: file tasks for a span though it is covered
 select request_tasks(%(symbol)s, %(span)s);
 
--- gaps: what is missing or awaits repair, of one symbol or all, newest first
-select symbol, lower(span), upper(span) from gaps
-where %(symbol)s::text is null or symbol = %(symbol)s
+-- gaps: what is missing or awaits repair, of one symbol or all, newest first. Two parts, so that one symbol's plan looks for
+-- that one only, also when it is kept for both.
+select symbol, lower(span), upper(span)
+from (
+    select symbol, span from gaps where symbol = %(symbol)s
+    union all
+    select symbol, span from gaps where %(symbol)s::text is null
+) as asked
 order by symbol, span desc limit %(limit)s;
 
 -- tasks: tasks of one symbol or all, open ones first, newest first
