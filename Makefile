@@ -34,7 +34,9 @@ secrets:  ## make the containers' passwords, those that are missing
 	@for file in $$(sed -n 's|.*{file: ./\(secrets/[a-z_]*\)}|docker/\1|p' docker/compose.yml); do \
 	  [ -s $$file ] || { od -An -N24 -tx1 /dev/urandom | tr -d ' \n' > $$file && chmod 644 $$file; } || exit 1; \
 	done
-	@for mount in $$(sed -n 's|^ *- \./\([a-z0-9_./]*\):/.*|docker/\1|p' docker/compose.yml); do chmod -R a+rX $$mount || exit 1; done
+	@for mount in $$(sed -n 's|^ *- \./\([a-z0-9_./]*\):/.*|docker/\1|p' docker/compose.yml); do \
+	  [ ! -e $$mount ] || chmod -R a+rX $$mount || exit 1; \
+	done
 
 check: .venv/dev  ## lint, format, types, import rule
 	@$(BIN)/ruff check .
