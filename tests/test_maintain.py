@@ -95,8 +95,12 @@ def test_a_killed_maintain_is_replaced_by_the_one_that_stands_by(database: str, 
 
 
 def test_sigterm_ends_it_cleanly(database: str) -> None:
-    with maintain(database) as process:
-        time.sleep(1)
+    with maintain(database) as process, psycopg.connect(database, autocommit=True) as connection:
+        works = (
+            "select from pg_stat_activity "
+            "where application_name = 'barwright maintain' and datname = current_database()"
+        )
+        assert within(20, lambda: connection.execute(works).rowcount)
         process.terminate()
         assert process.wait(5) == 0
 
