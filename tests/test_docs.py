@@ -34,8 +34,8 @@ from tests.services import ROOT
 LINES = [said for page in PAGES for said in pages.lines(page)]
 STATEMENTS = [said for page in PAGES for said in pages.statements(page)]
 TARGETS = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-# Read by programs that are no role: the Python client, and what `make` starts.
-FOREIGN = {"BARWRIGHT_URL", "BARWRIGHT_KEY", "BARWRIGHT_JARS"}
+# Read by programs that are no role: the Python client, and what `make` starts, tests too.
+FOREIGN = {"BARWRIGHT_URL", "BARWRIGHT_KEY", "BARWRIGHT_JARS", "BARWRIGHT_TEST_PG_BIN"}
 # What a server says of another kind of server's things; not that it does not understand.
 ELSEWHERE = (
     psycopg.errors.UndefinedObject, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName,
