@@ -42,6 +42,16 @@ def _on_citus(url: str | None) -> str:
     return f" on Citus {citus.version(url)}, {len(citus.nodes(url))} nodes" if url and citus.nodes(url) else ""
 
 
+# A file is one worker's: the longest come first, or one of them runs on alone when all the others are done.
+LONGEST = ("test_run.py", "test_doctor.py", "test_metrics.py", "test_faults.py", "test_dashboards.py", "test_backup.py",
+           "test_cache.py", "test_embedded.py", "test_outage.py", "test_bars.py")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each file's tests in their order, the longest files first."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def pytest_sessionfinish() -> None:
     """kafka-python leaves sockets open when a broker dies; collected here, they fail no run that has passed."""
     with warnings.catch_warnings():

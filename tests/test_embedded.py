@@ -65,6 +65,14 @@ def test_servers_of_a_killed_run_are_stopped_first(maker: Callable[[Path], Servi
     assert server.port == killed.port
 
 
+def test_kafka_starts_though_its_controllers_port_is_taken_before_it_binds_it(new: New) -> None:
+    server = new(services.kafka)
+    server.launch()
+    with socket.create_server((ports.LOOPBACK, server.controller)) as taker:
+        server.wait()
+        assert server.controller != taker.getsockname()[1]
+
+
 def test_postgres_keeps_its_data_over_a_kill(new: New) -> None:
     server = new(services.postgres)
     server.start()

@@ -60,6 +60,7 @@ class Kafka(Service):
         self.protocol = protocol
         self.jars = jars.resolve() / _version()
         self.settings = {**_SETTINGS, **(settings or {})}
+        self.controller = 0
         self.child = Child(self.directory, self.log, "kafka.Kafka", signal.SIGTERM)
 
     def missing(self) -> list[str]:
@@ -76,7 +77,8 @@ class Kafka(Service):
         """Fetch the jars and format the log directory the first time; write the configuration."""
         if not self.jars.exists():
             fetch(self.jars)
-        self._configure(controller=free_port())
+        self.controller = free_port()
+        self._configure()
         if not (self.directory / "data" / "meta.properties").exists():
             self._format()
 
@@ -85,16 +87,20 @@ class Kafka(Service):
         logging = f"-Dlog4j2.configurationFile={_HERE / 'log4j2.xml'}"
         return [*self._java(), *_JVM, logging, "-cp", f"{self.jars}/*", "kafka.Kafka", "server.properties"]
 
-    def _configure(self, controller: int) -> None:
+    def ports(self) -> list[int]:
+        """See Service."""
+        return [self.port, self.controller]
+
+    def _configure(self) -> None:
         settings = {
             **self.settings,
             "log.dirs": str(self.directory / "data"),
-            "listeners": f"{self.protocol}://{self.address},CONTROLLER://{LOOPBACK}:{controller}",
+            "listeners": f"{self.protocol}://{self.address},CONTROLLER://{LOOPBACK}:{self.controller}",
             "advertised.listeners": f"{self.protocol}://{self.address}",
             "inter.broker.listener.name": self.protocol,
             "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,{self.protocol}:{self.protocol}",
             # Voters by configuration, not in the log: the controller's port may change from run to run.
-            "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
+            "controller.quorum.voters": f"1@{LOOPBACK}:{self.controller}",
         }
         text = "".join(f"{key}={value}\n" for key, value in settings.items())
         (self.directory / "server.properties").write_text(text)

@@ -42,6 +42,10 @@ class Service(ABC):
         """Whether it listens on its port; that something answers there would not tell that it is ours."""
         return self.pid is not None and listens(self.pid, self.port)
 
+    def ports(self) -> list[int]:
+        """The ports it listens on."""
+        return [self.port]
+
     @property
     def address(self) -> str:
         """`host:port`."""
@@ -72,8 +76,8 @@ class Service(ABC):
         """Wait until the server answers; see start."""
         deadline = time.monotonic() + timeout
         while not self.is_ready():
-            if self.pid is None and not is_free(self.port):
-                self.launch()  # someone took the port between our look and the server's
+            if self.pid is None and not all(map(is_free, self.ports())):
+                self.launch()  # someone took a port between our look and the server's
             elif self.pid is None or time.monotonic() > deadline:
                 self.child.kill()
                 raise BarwrightError(
