@@ -157,4 +157,5 @@ def main(file: Path | None, only: tuple[str, ...]) -> None:
         file.write_text(json.dumps(result, indent=1) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
