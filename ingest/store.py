@@ -67,7 +67,7 @@ class Store:
         self._weeks: set[int] = set()
         # The last seal read. It never moves back: what lies below it is late, whatever happens meanwhile.
         self._seal = -1
-        rules.update(self.connection.execute(Q["known_symbols"]).fetchall())
+        self._know()
 
     def close(self) -> None:
         """End the connection; an open transaction is undone."""
@@ -80,10 +80,15 @@ class Store:
             row = self.connection.execute(Q["clock"]).fetchone()
             self.clock.set(row[0] if row else asked, asked, time.time())
             self._clock_at = time.monotonic()
-            known = dict(self.connection.execute(Q["known_symbols"]).fetchall())
-            for symbol in list(self.rules.keys() - known.keys()):
-                self.rules.pop(symbol, None)
-            self.rules.update(known)
+            self._know()
+
+    def _know(self) -> None:
+        """Know the symbols there are, and no others: what was purged, or came after the copy that a database was
+        restored from, has to be registered again when it comes again."""
+        known = dict(self.connection.execute(Q["known_symbols"]).fetchall())
+        for symbol in list(self.rules.keys() - known.keys()):
+            self.rules.pop(symbol, None)
+        self.rules.update(known)
 
     def standing(self, claims: Iterable[Claim]) -> dict[Claim, int | None]:
         """Where each claim's position stands; None where it is no longer ours."""

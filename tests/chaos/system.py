@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -46,6 +47,8 @@ class Role:
         self.name, self.environment = name, environment
         self.log: IO[bytes] = log.joinpath(f"{name}-{number}.log").open("ab")
         self.process: subprocess.Popen[bytes] | None = None
+        self._one = threading.Lock()
+        self._over = False
 
     def start(self) -> None:
         """Start it."""
@@ -54,9 +57,10 @@ class Role:
 
     def tend(self) -> bool:
         """Start it again where it has ended; true then."""
-        if self.process and self.process.poll() is not None:
-            self.start()
-            return True
+        with self._one:
+            if not self._over and self.process and self.process.poll() is not None:
+                self.start()
+                return True
         return False
 
     def send(self, signum: int) -> None:
@@ -64,8 +68,14 @@ class Role:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signum)
 
+    def retire(self) -> None:
+        """Start it no more when it ends."""
+        with self._one:
+            self._over = True
+
     def end(self) -> None:
         """Kill it for good."""
+        self.retire()
         if self.process:
             self.send(signal.SIGCONT)
             self.process.kill()
@@ -76,14 +86,15 @@ class Role:
 class System:
     """The servers and roles of one run, in a directory of its own."""
 
-    def __init__(self, home: Path, seed: int) -> None:
-        self.home, self.seed = home, seed
+    def __init__(self, home: Path, seed: int, names: Sequence[str] = ROLES) -> None:
+        self.home, self.seed, self.names = home, seed, names
         self.services: dict[str, Service] = {"kafka": services.kafka(home), "valkey": services.valkey(home)}
         self.external = os.environ.get("DATABASE_URL")
         if not self.external:
             self.services["postgres"] = services.postgres(home)
         self.roles: list[Role] = []
-        self.deaths = 0
+        self.deaths = self._made = 0
+        self._urls: dict[str, str] = {}
         self._over = threading.Event()
         self._tender = threading.Thread(target=self._tend, name="tender", daemon=True)
 
@@ -96,17 +107,27 @@ class System:
         self.prefix = str(conninfo_to_dict(self.database_url)["dbname"])
         settings = Settings(database_url=self.database_url, role_prefix=self.prefix)
         migrations.upgrade(settings)
-        urls, obstacles = logins.logins(settings, self.home, LOGINS)
+        self._urls, obstacles = logins.logins(settings, self.home, LOGINS)
         assert not obstacles, obstacles
         (self.home / "roles").mkdir()
-        self.roles = [
-            Role(name, n, {**self.environment(), "DATABASE_URL": urls.get(name, "")}, self.home / "roles")
-            for n, name in enumerate(ROLES)
-        ]
-        for role in self.roles:
-            role.start()
+        for name in self.names:
+            self.add(name)
         self._tender.start()
         return self
+
+    def add(self, name: str) -> Role:
+        """One process more of a role."""
+        url = self._urls.get(name)
+        environment = {**self.environment(), "DATABASE_URL": self.way("postgres", url) if url else ""}
+        self._made += 1
+        role = Role(name, self._made, environment, self.home / "roles")
+        role.start()
+        self.roles.append(role)
+        return role
+
+    def way(self, server: str, url: str) -> str:
+        """The address by which roles reach a server."""
+        return url
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -134,9 +155,9 @@ class System:
         return {
             **os.environ,
             **SCALE,
-            "DATABASE_URL": self.database_url,
-            "KAFKA_BOOTSTRAP_SERVERS": self.services["kafka"].url,
-            "REDIS_URL": self.services["valkey"].url,
+            "DATABASE_URL": self.way("postgres", self.database_url),
+            "KAFKA_BOOTSTRAP_SERVERS": self.way("kafka", self.services["kafka"].url),
+            "REDIS_URL": self.way("valkey", self.services["valkey"].url),
             "SIMULATOR_URL": self.simulator,
             "CRYPTOCOMPARE_REST_URL": self.simulator,
             "CRYPTOCOMPARE_WS_URL": f"{self.simulator.replace('http', 'ws')}/v2",
@@ -172,4 +193,4 @@ class System:
 
     def _tend(self) -> None:
         while not self._over.wait(0.2):
-            self.deaths += sum(role.tend() for role in self.roles)
+            self.deaths += sum(role.tend() for role in tuple(self.roles))

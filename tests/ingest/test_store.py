@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from barwright import sql
 from barwright.ingest.landing import Landing
 from barwright.ingest.late import GAP, late_ranges
-from barwright.ingest.store import Store
+from barwright.ingest.store import Clock, Rules, Store
 from tests.ingest.conftest import batch_of, claim_of
 from tests.ingest.messages import bar, trade
 
@@ -45,6 +45,20 @@ def land(store: Store, *messages: Any, letters: int = 0) -> None:
     assert len(batch.letters) == letters
     store.land(batch)
     claim.next = batch.spans[claim].end
+
+
+def test_a_symbol_that_a_restored_database_lacks_is_registered_again(database: str) -> None:
+    # `make torture`, seed 4: restored from a copy of before its first trade, it had bars and the API knew no such symbol.
+    rules: Rules = {}
+    before = Store(database, Clock(), rules)
+    land(before, trade(1))
+    before.connection.execute("delete from symbols")
+    before.close()
+    after = Store(database, Clock(), rules)
+    after.__dict__["claim"] = before.__dict__["claim"]
+    land(after, trade(2))
+    assert rows(after, "select symbol, seq_rule from symbols") == [("BTCUSD", "id")]
+    after.close()
 
 
 def test_a_trade_sent_twice_is_one_row_and_not_late_again(store: Store) -> None:
