@@ -48,7 +48,7 @@ def land(store: Store, *messages: Any, letters: int = 0) -> None:
 
 
 def test_a_symbol_that_a_restored_database_lacks_is_registered_again(database: str) -> None:
-    # `make torture`, seed 4: restored from a copy of before its first trade, it had bars and the API knew no such symbol.
+    # `make torture`, seed 4: restored from a copy of before its first trade, it was unknown to the API.
     rules: Rules = {}
     before = Store(database, Clock(), rules)
     land(before, trade(1))
