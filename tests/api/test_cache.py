@@ -155,6 +155,22 @@ def test_another_epoch_is_another_database(new: New, serve: Any) -> None:
         check(api, m)
 
 
+def test_pages_of_another_epoch_in_redis_are_not_read(new: New, serve: Any, redis: "Redis") -> None:
+    """What a restore brings back has other bars under the same revisions."""
+    m = new()
+    dense(m, 1)
+    with serve() as api:
+        check(api, m)
+        pages = {name: redis.get(name) for name in redis.keys(f"ohlcv:*:{m.symbol}:1m:*")}
+        assert pages
+        m.connection.execute("select renew_epoch()")
+        # Whatever was kept before is a lie from now on.
+        for name, page in pages.items():
+            redis.set(name, page.replace(b'"volume":1,', b'"volume":7,'))
+    with serve() as api:
+        check(api, m)
+
+
 def _status(api: Api, symbol: str, status: int) -> None:
     assert api.get("/v1/bars", symbol=symbol, interval="1m").status_code == status
 

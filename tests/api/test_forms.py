@@ -188,6 +188,12 @@ def test_what_may_be_kept_for_ever(api: Api, new: New, connection: psycopg.Conne
     for other_rev in (f"{epoch}-{int(number) + 1}", f"00000000-{number}"):
         assert caching(other_rev) == "no-cache"
     assert caching(rev, end=text(m.at("03-01 03:00"))) == "no-cache"  # not complete
+    # Complete, but its bars are not closed yet.
+    [(edge,)] = connection.execute("select watermark from level where name = '1m'").fetchall()
+    v.imported((edge, edge + timedelta(minutes=10)))
+    open_ = {"start": text(edge), "end": text(edge + timedelta(minutes=10))}
+    eventually(lambda: _equal(api.json("/v1/bars", **{**ask, **open_})["coverage"]["complete"], True))
+    assert caching(rev, **open_) == "no-cache"
     answer = api.get("/v1/bars", symbol=m.symbol, interval="1m", start=text(start), rev=rev)
     assert answer.headers["cache-control"] == "no-cache"  # no end
     # A revision of another symbol, and of another span, leave it.

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg import errors
 
 from barwright import sql
 from barwright.ingest.landing import Landing
@@ -72,6 +73,28 @@ def test_a_trade_sent_twice_is_one_row_and_not_late_again(store: Store) -> None:
         (n, Decimal(trade(n)["price"])) for n in (1, 2, 30, 31)
     ]
     assert rows(store, "select next_offset, rows from ingest_offset") == [(9, 10)]
+
+
+def test_a_full_batch_leaves_the_rest_of_its_records(store: Store) -> None:
+    claim = claim_of(store)
+    whole = batch_of(store, claim, *(trade(n) for n in range(1, 6))).chunks[0]
+    batch = batch_of(store, claim)
+    rest = batch.add(whole, 2)
+    assert rest is not None
+    assert (batch.rows, batch.spans[claim].end, rest.begin, len(rest.records)) == (2, 2, 2, 3)
+
+
+@pytest.mark.parametrize("table", ["ticks", "ingest_offset"])
+def test_a_position_moves_with_its_rows_or_not_at_all(store: Store, table: str) -> None:
+    """Whichever of the two fails, neither stays."""
+    land(store, trade(1))
+    store.connection.execute("create function fail() returns trigger language plpgsql as $$begin raise 'no'; end$$")
+    store.connection.execute(
+        f"create trigger fail before insert or update on {table} for each row execute function fail()"
+    )  # type: ignore[call-overload]
+    with pytest.raises(errors.RaiseException):
+        land(store, trade(2))
+    assert rows(store, "select next_offset, (select count(*) from ticks) from ingest_offset") == [(1, 1)]
 
 
 def test_a_bar_sent_again_replaces_the_old_one_if_it_differs(store: Store) -> None:

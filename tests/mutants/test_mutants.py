@@ -1,0 +1,17 @@
+"""The list of planted bugs is true of the code as it stands; `make mutants` plants them."""
+
+import pytest
+
+from tests.mutants.mutant import ROOT, Mutant, mutants
+
+
+@pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.name)
+def test_a_mutant_changes_one_place_and_names_tests_that_are_there(mutant: Mutant) -> None:
+    mutant.planted((ROOT / mutant.file).read_text())
+    path, _, test = mutant.tests[0].partition("::")
+    assert f"def {test}(" in (ROOT / path).read_text()
+
+
+def test_names_are_no_one_else_s() -> None:
+    names = [mutant.name for mutant in mutants()]
+    assert len(names) == len(set(names)) >= 25
