@@ -74,6 +74,7 @@ lock: .venv/dev  ## lock the dependencies again, with hashes
 	@$(UV) requirements.in requirements-build.in -o requirements.lock
 	@$(UV) requirements-dev.in -o requirements-dev.lock
 	@$(UV) requirements-ccxt.in -o requirements-ccxt.lock
+	@$(UV) requirements-fast.in -o requirements-fast.lock
 	@$(UV) tests/ingest/cryptofeed.in -o tests/ingest/cryptofeed.lock
 
 clean:  ## remove what can be made again; the data in .barwright stays

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
         "redis+cluster://HOST:PORT,…; everything works without it, slower",
     )
 
+    kafka_client: Literal["kafka-python", "confluent"] = Field(
+        "kafka-python",
+        validation_alias=_shared("KAFKA_CLIENT"),
+        description="what ingest consumes with: confluent needs barwright[fast]",
+    )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", validation_alias=_shared("KAFKA_SECURITY_PROTOCOL"), description="how brokers are spoken to"
     )

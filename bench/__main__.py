@@ -29,12 +29,16 @@ from tests.services import JARS, new_database
 
 _ALONE = "ingest.ticks_per_message_1.processes_1"
 _HUNDRED = "ingest.ticks_per_message_100.processes_1"
+_FAST_ALONE = "ingest.ticks_per_message_1.confluent_processes_1"
+_FAST_HUNDRED = "ingest.ticks_per_message_100.confluent_processes_1"
 # (what, path to the figure, target)
 RATIOS = [
     ("ingest at 100 ticks a message, of the COPY limit", f"{_HUNDRED}.of_copy_limit", "≥ 0.7"),
     ("ingest at 1 tick a message, of bare consumption", f"{_ALONE}.of_bare_consumption", "≥ 0.6"),
     ("… times one INSERT a message", f"{_ALONE}.times_insert_each", "≥ 30"),
     ("… times executemany", f"{_ALONE}.times_executemany", "≥ 4"),
+    ("by confluent-kafka at 100, of the COPY limit", f"{_FAST_HUNDRED}.of_copy_limit", "≥ 1.1"),
+    ("by confluent-kafka at 1, of bare kafka-python", f"{_FAST_ALONE}.of_bare_consumption", "≥ 1.5"),
     ("refresh, times ingest at 100", "refresh_to_ingest", "≥ 2"),
     ("cached page, of static bytes", "api.memory_to_static", "≥ 0.8"),
     ("bars imported, of trades ingested", "history.of_trades", "≥ 0.5"),

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import confluent_kafka
 import msgspec
 import psutil
 from kafka import KafkaConsumer, TopicPartition
@@ -26,6 +27,8 @@ from barwright.settings import Settings
 
 START = datetime(2024, 3, 5, tzinfo=UTC)
 SYMBOLS, PARTITIONS, BATCH = 50, 6, 10_000
+# The names in results of what KAFKA_CLIENT may be; the first is what everything else is compared with.
+CLIENTS = {"kafka-python": "", "confluent": "confluent_"}
 COLUMNS = "ts, symbol, seq, price, size, side"
 INSERT = f"insert into ticks ({COLUMNS}) values (%s, %s, %s, %s, %s, %s)"
 
@@ -106,10 +109,9 @@ def pipeline(
     kafka.ensure_topic(settings, topic, PARTITIONS)
     fill(settings, topic, ticks, together)
     found = [_round(settings, connection, topic, ticks, together) for _ in range(rounds)]
-    result: dict[str, Any] = {
-        name: _median(found, lambda r, n=name: r[n]) for name in ("copy_limit", "bare_consumption")
-    }
-    for processes in ("processes_1", "processes_2"):
+    bare = [f"{prefix}bare_consumption" for prefix in CLIENTS.values()]
+    result: dict[str, Any] = {name: _median(found, lambda r, n=name: r[n]) for name in ("copy_limit", *bare)}
+    for processes in (f"{prefix}processes_{count}" for prefix in CLIENTS.values() for count in (1, 2)):
         rate = _median(found, lambda r, p=processes: r[p])
         result[processes] = {
             "ticks_per_s": rate,
@@ -124,10 +126,13 @@ def pipeline(
 
 def _round(settings: Settings, connection: Any, topic: str, ticks: int, together: int) -> dict[str, float]:
     found: dict[str, float] = {"copy_limit": copy_limit(connection, ticks)}
-    found["bare_consumption"] = consume_bare(settings, topic, ticks // together) * together
-    for count in (1, 2):
-        name = f"processes_{count}"
-        found[name], found[f"{name}_mb"] = consumed(settings, connection, topic, ticks, count)
+    for client, prefix in CLIENTS.items():
+        bare = consume_bare if client == "kafka-python" else consume_bare_confluent
+        found[f"{prefix}bare_consumption"] = bare(settings, topic, ticks // together) * together
+        chosen = settings.model_copy(update={"kafka_client": client})
+        for count in (1, 2):
+            name = f"{prefix}processes_{count}"
+            found[name], found[f"{name}_mb"] = consumed(chosen, connection, topic, ticks, count)
     return found
 
 
@@ -165,6 +170,24 @@ def consume_bare(settings: Settings, topic: str, records: int) -> int:
     return round(rate)
 
 
+def consume_bare_confluent(settings: Settings, topic: str, records: int) -> int:
+    """The same by librdkafka; offset and value become Python objects, as kafka-python makes them."""
+    consumer = confluent_kafka.Consumer({
+        "bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": f"bare-{topic}", "fetch.queue.backoff.ms": 5,
+        "enable.auto.commit": False,
+    })  # fmt: skip
+    consumer.assign([confluent_kafka.TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
+    seen = first = 0
+    began = 0.0
+    while seen < records:
+        seen += len([(found.offset(), found.value()) for found in consumer.consume(2_000, 0.1) if not found.error()])
+        if not began and seen:
+            began, first = time.perf_counter(), seen
+    rate = (seen - first) / (time.perf_counter() - began)
+    consumer.close()
+    return round(rate)
+
+
 @contextmanager
 def ingesting(settings: Settings, topic: str, processes: int, group: str) -> Iterator[list[psutil.Process]]:
     """Ingest processes, as an operator starts them."""
@@ -172,6 +195,7 @@ def ingesting(settings: Settings, topic: str, processes: int, group: str) -> Ite
         "DATABASE_URL": settings.database_url, "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
         "REDIS_URL": settings.redis_url, "BARWRIGHT_TICK_TOPIC": topic, "BARWRIGHT_GROUP": group,
         "BARWRIGHT_DYNAMIC_PATTERN": f"^none-{group}$", "BARWRIGHT_LOG_LEVEL": "WARNING",
+        "KAFKA_CLIENT": settings.kafka_client,
     }  # fmt: skip
     command = [sys.executable, "-m", "barwright", "ingest"]
     started = [subprocess.Popen(command, env=environment) for _ in range(processes)]

@@ -34,6 +34,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """Ingest until `stop` is set, then land what is in hand and return. Raises what made a thread fail."""
     decoders_of(settings.decoders)  # said at once where it makes no sense
     options(settings)
+    kafka.demand_client(settings)
     demand_sessions(settings, "ingest")
     shared = Shared(settings, Announcer(settings), Health(settings, "ingest"))
     writers = [Writer(shared, number) for number in range(settings.writers)]

@@ -19,7 +19,7 @@ from barwright.errors import BarwrightError
 from barwright.ingest import kafka, metrics
 from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.decoders import decoders_of
-from barwright.ingest.kafka import Consumer, KafkaError, OutOfRangeError, Partition
+from barwright.ingest.kafka import KafkaError, OutOfRangeError, Partition
 from barwright.ingest.states import Topic
 from barwright.ingest.takeover import behind, move, renew_epoch, take
 from barwright.ingest.writer import Shared, Writer
@@ -61,7 +61,7 @@ class Session:
             # The client takes names or a pattern. What the other group reads is never read twice.
             pattern = f"(?!{shared.settings.dynamic_pattern})(?:{re.escape(topic)}$|{pattern})"
         topics = [topic] if topic and not pattern else []
-        self.consumer = Consumer(shared.settings, group, topics, pattern or None, self._assigned, self._gone)
+        self.consumer = kafka.member(shared.settings, group, topics, pattern or None, self._assigned, self._gone)
 
     def __enter__(self) -> Session:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from barwright.api.access.policy import required
@@ -19,7 +19,7 @@ ROOM: Final = 5e9  # bytes that the servers of `barwright run` should have left
 def checks(settings: Settings) -> Findings:
     """All of them."""
     yield from consistency(settings)
-    yield from packages()
+    yield from packages(settings)
     yield from disk(settings)
 
 
@@ -51,14 +51,20 @@ def _contradictions(settings: Settings) -> Findings:
         yield problem("settings", error.message, error.hint)
 
 
-def packages() -> Findings:
-    """The packages that are quick only when they were built right."""
+def packages(settings: Settings) -> Findings:
+    """The packages that are quick only when they were built right, and the client that ingest consumes with."""
     if importlib.util.find_spec("crc32c") is None:
         yield problem("packages", "crc32c is missing: Kafka's client runs at a quarter of its speed.",
                       "Install kafka-python[crc32c].")  # fmt: skip
     if tuple(int(part) for part in version("kafka-python").split(".")[:3]) < (3, 0, 12):
         yield problem("packages", f"kafka-python {version('kafka-python')} stops fetching after rebalances.",
                       "Install kafka-python 3.0.12 or newer.")  # fmt: skip
+    package = {"confluent": "confluent-kafka"}.get(settings.kafka_client, settings.kafka_client)
+    try:
+        yield well("packages", f"ingest consumes by {package} {version(package)}")
+    except PackageNotFoundError:
+        yield problem("packages", f"KAFKA_CLIENT={settings.kafka_client}, but {package} is not installed.",
+                      "pip install 'barwright[fast]'")  # fmt: skip
 
 
 def disk(settings: Settings) -> Findings:

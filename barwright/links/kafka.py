@@ -23,6 +23,28 @@ def options(settings: Settings) -> dict[str, Any]:
     return made
 
 
+def librdkafka(settings: Settings) -> dict[str, Any]:
+    """The same for clients of librdkafka (confluent-kafka). Raises BarwrightError."""
+    options(settings)  # what is wrong with files and names is told the same way
+    protocol = settings.kafka_security_protocol
+    made: dict[str, Any] = {"bootstrap.servers": settings.kafka_bootstrap_servers, "security.protocol": protocol}
+    if protocol.endswith("SSL"):
+        made |= {
+            "ssl.ca.location": settings.kafka_ssl_ca,
+            "ssl.certificate.location": settings.kafka_ssl_certificate,
+            "ssl.key.location": settings.kafka_ssl_key,
+            "ssl.key.password": settings.kafka_ssl_key_password.get_secret_value(),
+            "ssl.endpoint.identification.algorithm": "https" if settings.kafka_ssl_check_hostname else "none",
+        }
+    if protocol.startswith("SASL"):
+        made |= {
+            "sasl.mechanism": settings.kafka_sasl_mechanism,
+            "sasl.username": settings.kafka_sasl_username,
+            "sasl.password": settings.kafka_sasl_password.get_secret_value(),
+        }
+    return {name: value for name, value in made.items() if value != ""}
+
+
 def _context(settings: Settings) -> ssl.SSLContext:
     return tls.context(
         "KAFKA_SSL", settings.kafka_ssl_ca, settings.kafka_ssl_certificate, settings.kafka_ssl_key,

@@ -116,6 +116,13 @@ def test_with_ccxt_it_knows_the_exchanges_of_ccxt(tmp_path: Path) -> None:
     assert run(image, "--version").stdout == f"barwright, version {__version__}\n"
 
 
+def test_with_fast_it_consumes_by_confluent_kafka(tmp_path: Path) -> None:
+    image = built(tmp_path, EXTRAS="fast")
+    program = "from barwright.ingest import confluent; print(confluent.Member.__name__)"
+    done = subprocess.run([image / "bin" / "python", "-c", program], cwd=image, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("Member\n", 0), done.stderr
+
+
 def run(image: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """`barwright` of the image, with nothing of the checkout."""
     command: list[Any] = [image / "bin" / "barwright", *arguments]

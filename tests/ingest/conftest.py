@@ -29,15 +29,19 @@ from barwright.settings import Settings
 from tests.ingest.messages import TOPIC_ID, encode
 from tests.services import Server
 
+# Above a test, or as a file's pytestmark: by either client whenever the test runs.
+BOTH = pytest.mark.parametrize("world", ["kafka-python", "confluent"], indirect=True)
+
 
 class World:
     """The servers, this test's settings, and what tests do with them."""
 
-    def __init__(self, database: str, brokers: str, redis: str, logs: Path) -> None:
+    def __init__(self, database: str, brokers: str, redis: str, logs: Path, client: str = "kafka-python") -> None:
         name = uuid4().hex[:8]
         self.settings = Settings(
             database_url=database, kafka_bootstrap_servers=brokers, redis_url=redis, group=f"test-{name}",
             tick_topic=f"ticks-{name}", tick_partitions=4, dynamic_pattern=f"^dynamic-{name}-.*",
+            kafka_client=client,
         )  # fmt: skip
         self.dynamic = f"dynamic-{name}-"
         self.logs = logs
@@ -91,6 +95,7 @@ class World:
             "REDIS_URL": settings.redis_url, "BARWRIGHT_GROUP": settings.group, "BARWRIGHT_LOG_FORMAT": "json",
             "BARWRIGHT_TICK_TOPIC": settings.tick_topic, "BARWRIGHT_DYNAMIC_PATTERN": settings.dynamic_pattern,
             "BARWRIGHT_TICK_PARTITIONS": str(settings.tick_partitions), "BARWRIGHT_HOME": str(self.logs),
+            "KAFKA_CLIENT": settings.kafka_client,
         }  # fmt: skip
         with (self.logs / f"{role}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -155,10 +160,12 @@ def stores(database: str) -> Iterator[list[Store]]:
         store.close()
 
 
-@pytest.fixture
-def world(database: str, kafka: Server, valkey: Server, tmp_path: Path) -> Iterator[World]:
-    """See World."""
-    made = World(database, kafka.url, valkey.url, tmp_path)
+@pytest.fixture(params=["kafka-python", pytest.param("confluent", marks=pytest.mark.slow)])
+def world(
+    request: pytest.FixtureRequest, database: str, kafka: Server, valkey: Server, tmp_path: Path
+) -> Iterator[World]:
+    """See World. By both clients; those tests that are to be so in the default run name them (BOTH)."""
+    made = World(database, kafka.url, valkey.url, tmp_path, request.param)
     yield made
     made.close()
 

@@ -7,9 +7,10 @@ import redis
 
 from barwright.channels import TICKS
 from barwright.ingest import kafka
-from tests.ingest.conftest import World, eventually
+from tests.ingest.conftest import BOTH, World, eventually
 from tests.ingest.messages import bar, encode, trade
 
+pytestmark = BOTH
 COUNT = "select count(*) from ticks"
 
 

@@ -14,7 +14,7 @@ from barwright import sql
 from barwright.ingest.claims import Claim
 from barwright.ingest.landing import FencedError, Landing
 from barwright.ingest.store import Store
-from tests.ingest.conftest import World, batch_of, claim_of, eventually
+from tests.ingest.conftest import BOTH, World, batch_of, claim_of, eventually
 from tests.ingest.messages import trade
 
 COUNT = "select count(*) from ticks"
@@ -43,6 +43,7 @@ def make_again(world: World) -> None:
                 return
 
 
+@BOTH
 @pytest.mark.parametrize("running", [True, False], ids=["while ingest runs", "while ingest is stopped"])
 def test_a_topic_made_again_is_read_from_its_start(world: World, running: bool) -> None:
     world.topic()
@@ -61,6 +62,7 @@ def test_a_topic_made_again_is_read_from_its_start(world: World, running: bool) 
     assert world.one("select sum(skipped) from ingest_offset") == 0
 
 
+@BOTH
 def test_a_topic_made_again_with_as_many_messages_is_read_too(world: World) -> None:
     world.topic()
     world.start()
@@ -71,6 +73,7 @@ def test_a_topic_made_again_with_as_many_messages_is_read_too(world: World) -> N
     eventually(lambda: world.one(COUNT + " where symbol = 'NEW'"), 5)
 
 
+@BOTH
 def test_what_the_log_no_longer_holds_is_skipped_and_counted(world: World) -> None:
     world.topic()
     world.start()
@@ -87,6 +90,7 @@ def test_what_the_log_no_longer_holds_is_skipped_and_counted(world: World) -> No
     ]
 
 
+@BOTH
 def test_a_log_that_begins_late_is_no_skip_for_who_never_read_it(world: World) -> None:
     world.topic()
     world.send(*(trade(n) for n in range(1, 11)))
@@ -97,6 +101,7 @@ def test_a_log_that_begins_late_is_no_skip_for_who_never_read_it(world: World) -
     assert world.one("select sum(skipped) from ingest_offset") == 0
 
 
+@BOTH
 def test_a_position_beyond_the_log_goes_back_to_its_end(world: World) -> None:
     world.topic()
     world.start()

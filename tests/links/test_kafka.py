@@ -55,7 +55,9 @@ def replay(environment: dict[str, str], file: Path) -> subprocess.CompletedProce
 
 
 @pytest.mark.slow
-def test_trades_reach_the_database(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
+def test_trades_reach_the_database(environment: dict[str, str], tmp_path: Path, client: str) -> None:
+    environment["KAFKA_CLIENT"] = client
     with (tmp_path / "ingest.log").open("wb") as log:
         ingest = subprocess.Popen([sys.executable, "-m", "barwright", "ingest"], env=environment, stderr=log)
     try:
@@ -94,6 +96,9 @@ def test_what_is_wrong_is_said(environment: dict[str, str], stranger: Authority)
     ):
         with pytest.raises(UnreachableError, match=said):
             clients.ensure_topic(settings_of(environment, **changed), "x", 1)
+        confluent = settings_of(environment, **changed, kafka_client="confluent")
+        with pytest.raises(UnreachableError, match=said):
+            clients.member(confluent, "group", ["x"], None, set().update, set().update)
 
 
 @pytest.mark.slow
@@ -108,6 +113,20 @@ def test_scram_and_a_name_that_is_not_the_certificates(environment: dict[str, st
     known = settings.model_copy(update={**user, "kafka_sasl_password": type(settings.kafka_sasl_password)("hidden")})
     clients.ensure_topic(known, "by-scram", 1)
     assert not clients.ensure_topic(known, "by-scram", 1)
+    held: set[clients.Partition] = set()
+    member = clients.member(
+        known.model_copy(update={"kafka_client": "confluent"}),
+        "group",
+        ["by-scram"],
+        None,
+        held.update,
+        held.difference_update,
+    )
+    deadline = time.monotonic() + 30
+    while not held and time.monotonic() < deadline:
+        member.poll(0.1)
+    assert held == {clients.Partition("by-scram", 0)}
+    member.close()
     elsewhere = {"kafka_bootstrap_servers": settings.kafka_bootstrap_servers.replace("127.0.0.1", "127.0.0.2")}
     with pytest.raises(UnreachableError):
         clients.ensure_topic(settings.model_copy(update=elsewhere), "x", 1)
