@@ -141,7 +141,9 @@ def _table(results: Sequence[Result]) -> str:
     for result in results:
         by = f"`{result.by.removeprefix('tests/')}`" if result.outcome == "killed" else f"**{result.outcome}**"
         lines.append(f"| {result.name} | `{result.file}` | {result.harm} | {by} | {result.seconds:.0f} |")
-    return "\n".join([*lines, "", _summary(results) + ".", ""])
+    untried = [mutant.name for mutant in mutants() if mutant.name not in {result.name for result in results}]
+    rest = [f"Not tried yet: {'; '.join(untried)}.", ""] if untried else []
+    return "\n".join([*lines, "", _summary(results) + ".", "", *rest])
 
 
 if __name__ == "__main__":

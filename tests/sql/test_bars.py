@@ -85,6 +85,15 @@ def test_a_late_tick_where_only_some_levels_have_passed(new: New, passed: int) -
     m.check()
 
 
+def test_a_late_tick_in_the_bucket_that_closed_last(new: New) -> None:
+    m = new()
+    m.insert(m.trade("03-01 23:59:01", "100"), m.trade("03-02 00:00:01", "101"))
+    m.seal("03-02 00:00")
+    m.insert(m.trade("03-01 23:59:30", "999"))
+    m.repair()
+    m.check()
+
+
 def test_a_repair_after_a_quiet_market_reaches_past_the_last_data(new: New) -> None:
     m = new()
     m.insert(m.trade("03-01 00:00:30", "1"))
