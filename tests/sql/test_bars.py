@@ -94,6 +94,17 @@ def test_a_late_tick_in_the_bucket_that_closed_last(new: New) -> None:
     m.check()
 
 
+def test_a_repair_moves_the_counter_that_caches_follow(new: New) -> None:
+    m = new()
+    m.insert(m.trade("03-01 00:00:01", "100"))
+    m.seal("03-02 00:00")
+    counter = "select rev, (select max(rev) from revision where symbol = %s) from meta"
+    ((before, _),) = m.connection.execute(counter, (m.symbol,)).fetchall()
+    m.insert(m.trade("03-01 00:00:30", "999"))
+    m.repair()
+    assert m.connection.execute(counter, (m.symbol,)).fetchall() == [(before + 1, before + 1)]
+
+
 def test_a_repair_after_a_quiet_market_reaches_past_the_last_data(new: New) -> None:
     m = new()
     m.insert(m.trade("03-01 00:00:30", "1"))
