@@ -103,8 +103,10 @@ class Store:
             return True
         new = batch.registered
         rows = self.connection.execute(Q["register"], {"symbols": list(new), "rules": list(new.values())}).fetchall()
-        self.rules.update(rows)
-        return all(rule in (None, self.rules[symbol]) for symbol, rule in new.items())
+        held = dict(rows)
+        self.rules.update(held)
+        # Not by `rules`: another writer that looked before this may just have taken them out again.
+        return all(rule in (None, held[symbol]) for symbol, rule in new.items())
 
     def land(self, batch: Batch) -> dict[str, int]:
         """Commit a batch; returns the newest minute of each symbol that it brought something for.

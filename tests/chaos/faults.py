@@ -87,6 +87,12 @@ def restored(system: System) -> None:
     _standing_still(system, put_back)
 
 
+def forget_backup(system: System) -> None:
+    """Throw the copy away."""
+    postgres = system.services["postgres"]
+    shutil.rmtree(postgres.directory.with_name("postgres-backup"))
+
+
 def _standing_still(system: System, work: Callable[[Path, Path], object]) -> None:
     postgres = system.services["postgres"]
     postgres.stop()

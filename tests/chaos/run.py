@@ -146,19 +146,19 @@ def _compare(system: System, begun: datetime, end: datetime, sent: list[dict[str
         for symbol in SYMBOLS:
             for interval in INTERVALS:
                 start = _first(begun, interval, reach.get(symbol))
-                theirs = _closed(truth.bars(symbol, interval, start, end), interval, end)
+                theirs = closed(truth.bars(symbol, interval, start, end), interval, end)
                 _check(report, connection, symbol, interval, start, end, theirs)
         ticks = list({(t["ts"], t["seq"]): t for t in sent}.values())
         for interval in INTERVALS:
             start = oracle.bucket(begun - timedelta(days=4), "1mo") - timedelta(days=32)
             bars = {bar["bucket"]: bar for bar in oracle.bars(ticks, interval)}
-            _check(report, connection, late.SYMBOL, interval, start, end, _closed(bars, interval, end))
+            _check(report, connection, late.SYMBOL, interval, start, end, closed(bars, interval, end))
     _compare_api(system, truth, begun, end, report)
 
 
 def _check(report: Report, connection: Any, symbol: str, interval: str, start: datetime, end: datetime,
            theirs: Bars) -> None:  # fmt: skip
-    ours = _closed(stored(connection, symbol, interval, start, end), interval, end)
+    ours = closed(stored(connection, symbol, interval, start, end), interval, end)
     report.bars += len(theirs)
     found = differences(ours, theirs)
     report.wrong += [f"{symbol} {interval}: {line}" for line in found[:5]]
@@ -189,7 +189,7 @@ def _first(begun: datetime, interval: str, minutes_since: datetime | None) -> da
     return oracle.bucket(day + timedelta(days=7), interval) if interval == "1w" else day
 
 
-def _closed(bars: Bars, interval: str, end: datetime) -> Bars:
+def closed(bars: Bars, interval: str, end: datetime) -> Bars:
     """Those whose bucket is over at `end`."""
     if interval == "1mo":
         return {bucket: bar for bucket, bar in bars.items() if oracle.bucket(bucket + timedelta(days=32), "1mo") <= end}

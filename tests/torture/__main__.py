@@ -23,10 +23,18 @@ from tests.torture.run import Run
 @click.option("--steps", type=int, default=30, show_default=True, help="steps between two quiet points")
 @click.option("--examples", type=int, default=10**6, help="at most so many quiet points")
 @click.option("--seed", type=int, help="of a run to be repeated; else a new one")
+@click.option("--market/--no-market", default=True, help="whether an exchange is followed and backfilled too")
 @click.option("--keep", type=click.Path(path_type=Path), help="a new directory for data and logs, which stays")
 @click.option("--table", type=click.Path(path_type=Path), help="files to write the table to: this name .md and .json")
 def main(
-    minutes: float, rate: float, steps: int, examples: int, seed: int | None, keep: Path | None, table: Path | None
+    minutes: float,
+    rate: float,
+    steps: int,
+    examples: int,
+    seed: int | None,
+    market: bool,
+    keep: Path | None,
+    table: Path | None,
 ) -> None:
     """Torture a whole Barwright and account for every message and every bar."""
     seed = SystemRandom().randrange(10**6) if seed is None else seed
@@ -34,7 +42,7 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         if keep:
             keep.mkdir(parents=True)
-        run = Run(keep or Path(temporary), seed, rate, click.echo)
+        run = Run(keep or Path(temporary), seed, rate, market, click.echo)
         with run:
             _torture(run, minutes * 60, steps, examples)
     counts = run.counts

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -14,6 +14,8 @@ import httpx
 from tests import oracle
 from tests.api.conftest import Api
 from tests.api.truth import pages, text
+from tests.chaos.run import closed
+from tests.chaos.truth import Truth, differences, stored
 from tests.torture.table import Counts
 from tests.torture.world import TOPIC, World
 
@@ -63,10 +65,20 @@ select (select count(*) from ticks where symbol ~ '^[LR][0-9]'),
 """
 
 
-def account(connection: Any, counts: Counts, accepted: int, refused: Counter[bytes]) -> None:
-    """Every message: a row, a dead letter, or one that was there already."""
+COVERED = """
+select (select count(*) from gaps where symbol = %(symbol)s),
+       (select count(*) from backfill_task where symbol = %(symbol)s and status not in ('landed', 'cancelled')),
+       (select count(*) from symbols where symbol = %(symbol)s and history_bound(symbol) < %(end)s),
+       (select count(*) from level where watermark < date_bin(width, %(end)s, '2000-01-03Z')),
+       (select count(*) from late_range)
+"""
+
+
+def account(connection: Any, counts: Counts, accepted: int, dropped: int, refused: Counter[bytes]) -> None:
+    """Every message: a row, a dead letter, or one that was there already. Of the rows some were dropped by age."""
     rows, arrived, skipped = connection.execute(ACCOUNT, {"topic": TOPIC}).fetchone()
-    counts.rows = rows
+    rows += dropped
+    counts.rows, counts.dropped = rows, dropped
     raws = connection.execute("select raw from dead_letter where topic = %s", (TOPIC,))
     letters = Counter(bytes(raw) for (raw,) in raws)
     counts.accepted, counts.refused = accepted, refused.total()
@@ -85,6 +97,35 @@ def account(connection: Any, counts: Counts, accepted: int, refused: Counter[byt
     if skipped:
         wrong.append(f"{skipped} messages skipped")
     counts.wrong += wrong
+
+
+def covered(world: World, connection: Any, counts: Counts, symbol: str, start: datetime) -> None:
+    """A registered symbol has no gap from its start on, its closed bars are the exchange's, and the API knows it."""
+    end = oracle.bucket(datetime.now(UTC), "1m")
+
+    def waits() -> str | None:
+        left = connection.execute(COVERED, {"symbol": symbol, "end": end}).fetchone()
+        return f"gaps, tasks, behind, levels open: {left}" if any(left) else None
+
+    if wrong := eventually(waits):
+        counts.wrong.append(f"{symbol} is not covered: {wrong}")
+        return
+    truth = Truth(world)
+    for interval in ("1m", "5m", "15m", "30m", "1h"):
+        theirs = closed(truth.bars(symbol, interval, start, end), interval, end)
+        found = differences(closed(stored(connection, symbol, interval, start, end), interval, end), theirs)
+        counts.bars += len(theirs)
+        counts.wrong_bars += len(found)
+        counts.wrong += [f"{symbol} {interval}: {line}" for line in found[:3]]
+    query = {"symbol": symbol, "interval": "1m", "start": text(start), "end": text(end), "limit": 10}
+    if wrong := eventually(lambda: _incomplete(world, query), 10):
+        counts.wrong.append(f"{symbol}: the API does not know that it is complete: {wrong}")
+
+
+def _incomplete(world: World, query: dict[str, Any]) -> str | None:
+    answer = httpx.get(f"{world.api}/v1/bars", params=query, timeout=10, trust_env=False)
+    coverage = answer.raise_for_status().json()["coverage"]
+    return None if coverage["complete"] is True else str(coverage)
 
 
 def compare(name: str, counts: Counts, ours: Bars, theirs: Bars) -> None:

@@ -16,6 +16,7 @@ from tests import oracle
 from tests.chaos import faults
 from tests.torture.plan import BAD
 from tests.torture.run import Run
+from tests.torture.world import KEPT
 
 SYMBOLS = st.sampled_from(["R0", "R1", "R2", "R3/USD"])
 WEEKS = 6 * 7 * 86_400
@@ -90,11 +91,32 @@ class Torture(RuleBasedStateMachine):
 
     # What is asked of it.
 
+    @precondition(lambda self: self.run.market)
+    @rule(symbol=st.sampled_from(["BTCUSD", "ETHUSD"]), hours=st.integers(1, 20))
+    def register(self, symbol: str, hours: int) -> None:
+        """Have an exchange's symbol since then, or move its start."""
+        if self.run.busy():
+            self.run.register(symbol, oracle.bucket(datetime.now(UTC) - timedelta(hours=hours), "1h"))
+
     @rule()
     def maintain(self) -> None:
         """Advance and repair beside the two whose work it is."""
         if self.run.busy():
             self.run.maintain()
+
+    @rule(days=st.sampled_from([0.1, 1.0, 7.0]))
+    def compress(self, days: float) -> None:
+        """Compress what is older, where the engine can, and drop what is too old, as maintain does every hour."""
+        if self.run.busy():
+            self.run.apply(days)
+
+    @precondition(lambda self: self.run.world.kept == KEPT and self.run.counts.quiet > 1)
+    @rule()
+    def drop(self) -> None:
+        """Ticks are kept for half as long from now on: what is older goes, its bars stay. Once in a run."""
+        if self.run.busy():
+            with self.run.fault("ticks dropped by age, every role killed"):
+                self.run.drop(KEPT // 2)
 
     @rule(seconds=st.sampled_from([-3600.0, -60.0, -5.0, 3.0, 86_400.0]), lasts=SECONDS)
     def clock_steps(self, seconds: float, lasts: float) -> None:
@@ -107,10 +129,10 @@ class Torture(RuleBasedStateMachine):
 
     # What breaks.
 
-    @rule(role=st.sampled_from(["ingest", "ingest", "maintain", "serve"]), which=WHICH)
+    @rule(role=st.sampled_from(["ingest", "ingest", "maintain", "serve", "feed"]), which=WHICH)
     def kill(self, role: str, which: int) -> None:
         """kill -9 of a role; it is started again at once."""
-        if self.run.busy():
+        if self.run.world.of(role) and self.run.busy():
             with self.run.fault(f"kill -9 {role}"):
                 self.run.signal(role, which, signal.SIGKILL)
 

@@ -17,7 +17,9 @@ from typing import Any, Self
 import httpx
 import psycopg
 
+from barwright.ingest import policies
 from barwright.ingest.maintain import round_of
+from barwright.settings import Settings
 from barwright.sql.engine import engine_of
 from tests import oracle
 from tests.api.streams import Follower
@@ -35,18 +37,21 @@ class WrongError(AssertionError):
 
 
 class Run:
-    """See above. `rate` is that of the load, messages a second; after `until` (monotonic) nothing is done any more."""
+    """See above. `rate` is the load's, messages a second; with `market` an exchange is followed too; after `until`
+    (monotonic) nothing is done any more."""
 
-    def __init__(self, home: Path, seed: int, rate: float, say: Callable[[str], None]) -> None:
-        self.world, self.counts, self.rate, self.say = World(home, seed), Counts(seed), rate, say
+    def __init__(self, home: Path, seed: int, rate: float, market: bool, say: Callable[[str], None]) -> None:
+        self.world, self.counts, self.rate, self.say = World(home, seed, market), Counts(seed), rate, say
+        self.market = market
         self.until = float("inf")
         self.sums = Sums()
         self.segment: plan.Segment | None = None
         self.next = 0
         self.ticks: dict[tuple[str, datetime, int], Tick] = {}
         self.refused: Counter[bytes] = Counter()
-        self.number = self.twice = 0
+        self.number = self.twice = self.dropped = 0
         self.backup = self.dirty = False
+        self.registered: dict[str, datetime] = {}
         self.followers: list[Follower] = []
 
     def __enter__(self) -> Self:
@@ -123,7 +128,7 @@ class Run:
         now, made = datetime.now(UTC), []
         for ago, price, size, side in trades:
             self.number += 1
-            ts = now - timedelta(seconds=ago)
+            ts = now - timedelta(seconds=min(ago, (self.world.kept - 2) * 86_400))
             made.append(trade(symbol, ts, self.number, price, size, side))
         for one in made:
             self.ticks[symbol, one["ts"], one["seq"]] = one
@@ -149,6 +154,21 @@ class Run:
         self.ticks[symbol, minute, -1] = bar
         self.send((symbol, bar_told(bar)))
 
+    def register(self, symbol: str, start: datetime) -> None:
+        """Have a symbol of the exchange's from `start` on; one that is there already has its start moved."""
+        body = {"source": "simulator", "start": start.isoformat()}
+
+        def refused() -> str | None:
+            answer = self.api.client.put(f"/v1/symbols/{symbol}", json=body)
+            with self.connect() as connection:
+                # A minute's grace, as the real vendor needs it, would be a minute more of every quiet point.
+                connection.execute("update symbols set grace = '10 s' where source = 'simulator'")
+            return None if answer.is_success else answer.text
+
+        if wrong := checks.eventually(refused, 60):
+            self.counts.wrong.append(f"{symbol} cannot be registered: {wrong}")
+        self.registered[symbol] = start
+
     # What is done to it.
 
     @contextmanager
@@ -172,11 +192,41 @@ class Run:
         """The database is what it was when it was backed up; Kafka has gone on."""
         faults.restored(self.world)
         self.backup = False
+        # Whoever was registered since the copy has to be registered again.
+        for symbol, start in self.registered.items():
+            self.register(symbol, start)
 
     def maintain(self) -> None:
         """A round of maintain beside those whose work it is."""
         with suppress(psycopg.OperationalError), self.connect() as connection:
             round_of(engine_of(connection), connection, timedelta(seconds=2))
+
+    def apply(self, compress_after: float) -> bool:
+        """Compress what is older (TimescaleDB) and drop what is too old, as maintain does; whether that is done."""
+        settings = Settings(raw_retention_days=self.world.kept, compress_after_days=compress_after)
+        with suppress(psycopg.OperationalError), self.connect() as connection:
+            if connection.execute(policies.Q["hold"]).fetchone()[0]:
+                return policies.apply(connection, settings)
+        return False
+
+    def drop(self, days: int) -> None:
+        """Keep ticks for fewer days from now on. What was landed and rolled up before keeps its bars."""
+        self.quiet()
+        before = self.rows()
+        self.world.keep(days)
+        if wrong := checks.eventually(lambda: None if self.apply(7) else "ticks are not dropped", 60):
+            self.counts.wrong.append(wrong)
+        self.dropped += before - self.rows()
+        # An older copy's ticks would be refused when they are read again.
+        if self.backup:
+            faults.forget_backup(self.world)
+            self.backup = False
+        self.load()
+
+    def rows(self) -> int:
+        """Ticks in the database."""
+        with self.connect() as connection:
+            return connection.execute("select count(*) from ticks where symbol ~ '^[LR][0-9]'").fetchone()[0]
 
     # What must hold.
 
@@ -192,8 +242,10 @@ class Run:
             self.counts.sent = sum(ends.values())
             self.counts.twice = self.twice + self.sums.counts["twice"]
             accepted = len(self.ticks) + self.sums.counts["accepted"]
-            checks.account(connection, self.counts, accepted, self.refused + self.sums.refused)
+            checks.account(connection, self.counts, accepted, self.dropped, self.refused + self.sums.refused)
             self._bars(connection)
+            for symbol, start in self.registered.items():
+                checks.covered(self.world, connection, self.counts, symbol, start)
         self.counts.quiet += 1
         self.dirty = False
         if self.counts.wrong:
@@ -218,7 +270,7 @@ class Run:
         def differs() -> str | None:
             return None if checks.over_api(self.api, symbol, interval, first) == theirs else "differs"
 
-        wrong = checks.eventually(differs, 10)
+        wrong = checks.eventually(differs, 0 if self.counts.wrong else 10)
         ours = checks.over_api(self.api, symbol, interval, first) if wrong == "differs" else {} if wrong else theirs
         checks.compare(f"API {interval}: {wrong}", self.counts, ours, theirs)
 

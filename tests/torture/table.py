@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -27,6 +27,7 @@ class Counts:
     corrected: int = 0
     again: int = 0
     rows: int = 0
+    dropped: int = 0
     lost: int = 0
     doubled: int = 0
     wrong_bars: int = 0
@@ -43,7 +44,7 @@ class Counts:
     def json(self) -> str:
         """All of it."""
         recoveries = {name: [round(one, 1) for one in sorted(times)] for name, times in self.recoveries.items()}
-        told = {**asdict(self), "kills": self.kills, "recoveries": recoveries}
+        told = {**vars(self), "kills": self.kills, "recoveries": recoveries}
         return json.dumps(told, indent=1, sort_keys=True)
 
     def markdown(self) -> str:
@@ -54,6 +55,7 @@ class Counts:
             ("messages sent", f"{self.sent:,}"), ("accepted", f"{self.accepted:,}"), ("refused", f"{self.refused:,}"),
             ("sent twice on purpose", f"{self.twice:,}"), ("corrections of imported minutes", f"{self.corrected:,}"),
             ("sent again by producers without an answer, and landed both times", f"{self.again:,}"),
+            ("rows dropped by age, whose bars stay", f"{self.dropped:,}"),
             ("lost", self.lost), ("doubled", self.doubled), ("wrong bars", self.wrong_bars),
             ("bars compared (SQL, API, stream)", f"{self.bars:,}"), ("quiet points", self.quiet),
         ]  # fmt: skip

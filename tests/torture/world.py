@@ -25,9 +25,9 @@ from tests.torture.proxy import Proxy
 
 TOPIC = "torture-ticks"
 PARTITIONS = 4
+MARKET = ("simulator", "feed")  # what a symbol with a history needs besides
 ROLES = ("ingest", "ingest", "maintain", "maintain", "serve")
-# 60 days of ticks: what is older is refused.
-KEPT = 60
+KEPT = 60  # days of ticks: what is older is refused
 ROOMY = "12g"
 
 
@@ -113,8 +113,9 @@ class Disk:
 class World(System):
     """See above. `load` is the producer of many messages, by way of the proxy; `sender` that of single ones."""
 
-    def __init__(self, home: Path, seed: int) -> None:
-        super().__init__(home, seed, ROLES)
+    def __init__(self, home: Path, seed: int, market: bool) -> None:
+        super().__init__(home, seed, (*MARKET, *ROLES) if market else ROLES)
+        self.kept = KEPT
         self.kafka = ProxiedKafka(home)
         self.services["kafka"] = self.kafka
         self.proxies = {"kafka": self.kafka.proxy, "valkey": Proxy(lambda: self.services["valkey"].port)}
@@ -160,7 +161,7 @@ class World(System):
         """See System."""
         return super().environment() | {
             "BARWRIGHT_TICK_PATTERN": f"^{TOPIC}$",
-            "BARWRIGHT_RAW_RETENTION_DAYS": str(KEPT),
+            "BARWRIGHT_RAW_RETENTION_DAYS": str(self.kept),
         }
 
     def of(self, name: str) -> list[Role]:
@@ -176,6 +177,13 @@ class World(System):
         with suppress(subprocess.TimeoutExpired):
             role.process.wait(20)
         role.end()
+
+    def keep(self, days: int) -> None:
+        """Ticks are kept for so many days from now on; whoever has to know is started again."""
+        self.kept = days
+        for role in self.roles:
+            role.environment["BARWRIGHT_RAW_RETENTION_DAYS"] = str(days)
+            role.send(signal.SIGKILL)
 
     def calm(self) -> None:
         """Nothing breaks any more; what was away comes back."""
