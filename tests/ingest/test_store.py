@@ -62,6 +62,20 @@ def test_a_symbol_that_a_restored_database_lacks_is_registered_again(database: s
     after.close()
 
 
+class Forgotten(dict[str, Any]):
+    """What the writers know, from which another, that looked before, takes out at once what this one adds."""
+
+    def update(self, *news: Any, **more: Any) -> None:
+        """See dict."""
+
+
+def test_a_symbol_that_another_writer_just_forgot_is_registered_all_the_same(database: str) -> None:
+    store = Store(database, Clock(), Forgotten())
+    land(store, trade(1))
+    assert rows(store, "select symbol from symbols") == [("BTCUSD",)]
+    store.close()
+
+
 def test_a_trade_sent_twice_is_one_row_and_not_late_again(store: Store) -> None:
     land(store, trade(1), trade(2))
     assert late(store) == [("BTCUSD", "01 00:00", "01 00:01")]
