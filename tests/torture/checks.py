@@ -68,7 +68,7 @@ select (select count(*) from ticks where symbol ~ '^[LR][0-9]'),
 COVERED = """
 select (select count(*) from gaps where symbol = %(symbol)s),
        (select count(*) from backfill_task where symbol = %(symbol)s and status not in ('landed', 'cancelled')),
-       (select count(*) from symbols where symbol = %(symbol)s and history_bound(symbol) < %(end)s),
+       (select count(*) from symbols as s where symbol = %(symbol)s and history_bound(s) < %(end)s),
        (select count(*) from level where watermark < date_bin(width, %(end)s, '2000-01-03Z')),
        (select count(*) from late_range)
 """

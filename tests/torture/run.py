@@ -168,6 +168,7 @@ class Run:
         if wrong := checks.eventually(refused, 60):
             self.counts.wrong.append(f"{symbol} cannot be registered: {wrong}")
         self.registered[symbol] = start
+        self.counts.registered += 1
 
     # What is done to it.
 

@@ -20,6 +20,7 @@ class Counts:
     faults: Counter[str] = field(default_factory=Counter)
     skipped: dict[str, str] = field(default_factory=dict)
     recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    registered: int = 0
     sent: int = 0
     accepted: int = 0
     refused: int = 0
@@ -52,7 +53,7 @@ class Counts:
         rows: list[tuple[str, Any]] = [
             ("engine", self.engine), ("seed", self.seed), ("minutes", f"{self.seconds / 60:.1f}"),
             ("faults", f"{sum(self.faults.values()):,}"), ("kills (kill -9)", f"{self.kills:,}"),
-            ("messages sent", f"{self.sent:,}"), ("accepted", f"{self.accepted:,}"), ("refused", f"{self.refused:,}"),
+            ("symbols registered, starts moved", f"{self.registered:,}"), ("messages sent", f"{self.sent:,}"), ("accepted", f"{self.accepted:,}"), ("refused", f"{self.refused:,}"),
             ("sent twice on purpose", f"{self.twice:,}"), ("corrections of imported minutes", f"{self.corrected:,}"),
             ("sent again by producers without an answer, and landed both times", f"{self.again:,}"),
             ("rows dropped by age, whose bars stay", f"{self.dropped:,}"),
