@@ -53,7 +53,8 @@ class Counts:
         rows: list[tuple[str, Any]] = [
             ("engine", self.engine), ("seed", self.seed), ("minutes", f"{self.seconds / 60:.1f}"),
             ("faults", f"{sum(self.faults.values()):,}"), ("kills (kill -9)", f"{self.kills:,}"),
-            ("symbols registered, starts moved", f"{self.registered:,}"), ("messages sent", f"{self.sent:,}"), ("accepted", f"{self.accepted:,}"), ("refused", f"{self.refused:,}"),
+            ("symbols registered, starts moved", f"{self.registered:,}"),
+            ("messages sent", f"{self.sent:,}"), ("accepted", f"{self.accepted:,}"), ("refused", f"{self.refused:,}"),
             ("sent twice on purpose", f"{self.twice:,}"), ("corrections of imported minutes", f"{self.corrected:,}"),
             ("sent again by producers without an answer, and landed both times", f"{self.again:,}"),
             ("rows dropped by age, whose bars stay", f"{self.dropped:,}"),
