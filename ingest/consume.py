@@ -50,7 +50,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
     with reporter(settings, "ingest", health), listening(settings, health, Consuming(groups, writers)):
         for thread in (shared.announcer, *writers, *groups):
             thread.start()
-        log.info("ingesting", topic=settings.tick_topic, pattern=settings.dynamic_pattern, writers=len(writers))
+        log.info(
+            "ingesting", topic=settings.tick_topic, pattern=settings.dynamic_pattern, writers=len(writers),
+            client=settings.kafka_client,
+        )  # fmt: skip
         _watch(writers, groups, stop)
         _drain(shared, writers, groups)
     for failure in [worker.failure for worker in writers] + [worker.failure for worker in groups]:
