@@ -7,7 +7,7 @@ UV := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-versi
 
 COMPOSE := docker compose -f docker/compose.yml
 
-.PHONY: run test up down secrets check pages jars chaos torture mutants bench docs lock clean
+.PHONY: run test up down secrets check pages jars chaos torture mutants fuzz bench docs lock clean
 
 run: .venv/run  ## everything on this machine, in the foreground; Ctrl-C stops it
 	@$(MAKE) --no-print-directory pages
@@ -59,6 +59,9 @@ torture: .venv/dev  ## a state machine breaks everything under load; each messag
 mutants: .venv/dev  ## plant each bug of tests/mutants and name the test that finds it: ARGS="--only 'order by time only'"
 	@$(MAKE) --no-print-directory pages
 	@$(BIN)/python -m tests.mutants $(ARGS)
+
+fuzz: .venv/dev  ## feed everything that reads what nobody should send: CASES=100000 ARGS="--seed 7"
+	@$(BIN)/python -m tests.fuzz --cases $(or $(CASES),100000) $(ARGS)
 
 docs: .venv/dev  ## make the pages of docs/ that are made of the code, and Grafana's dashboards
 	@$(BIN)/barwright diagram --format dot --output docs/machines

@@ -46,7 +46,7 @@ def decoded(body: bytes) -> dict[str, Any]:
     """The JSON object of a body; ApiError 400."""
     try:
         found = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise _bad_body(f"The body is no JSON: {error}.") from error
     if not isinstance(found, dict):
         raise _bad_body("The body is no JSON object.")

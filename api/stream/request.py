@@ -42,7 +42,7 @@ def message(text: str) -> dict[str, Any]:
     """A client's message: an object with `op`; ApiError 400."""
     try:
         found = msgspec.json.decode(text, type=dict[str, str | int | float | bool | None])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ApiError(400, "bad_message", "The message is no JSON object of plain values.",
                        'For instance {"op":"subscribe","id":"a","symbol":"BTCUSD","interval":"1m"}',
                        details={"reason": str(error)}) from error  # fmt: skip

@@ -1,0 +1,1 @@
+"""Bad input: a corpus, its mutations, and everything that reads what others send."""
