@@ -83,25 +83,24 @@ def sockets(url: str, seed: int, first: int, cases: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     seeds = [b'{"op":"subscribe","id":"a","symbol":"BTCUSD","interval":"1m"}', b'{"op":"unsubscribe","id":"a"}',
              b'{"op":"ping"}']  # fmt: skip
-    number, socket = first, connect(url, open_timeout=20)
-    try:
-        while number < first + cases:
-            rng = chance(seed, number)
-            message = mutated(rng, rng.choice(seeds))
-            try:
-                socket.send(message if rng.random() < 0.1 else message.decode(errors="replace"))
-                with_answer = socket.recv(timeout=0.005)
-                counts["answers"] += bool(with_answer)
-            except TimeoutError:
-                counts["silent"] += 1
-            except ConnectionClosed as closed:
-                code = closed.rcvd.code if closed.rcvd else 1006
-                assert code not in (1006, 1011), f"seed {seed}, message {number}: closed with {code}: {message!r:.300}"
-                counts[f"closed {code}"] += 1
-                socket = connect(url, open_timeout=20)
-            number += 1
-    finally:
-        socket.close()
+    number = first
+    while number < first + cases:
+        with connect(url, open_timeout=20) as socket:
+            while number < first + cases:
+                rng = chance(seed, number)
+                message = mutated(rng, rng.choice(seeds))
+                number += 1
+                try:
+                    socket.send(message if rng.random() < 0.1 else message.decode(errors="replace"))
+                    counts["answers"] += bool(socket.recv(timeout=0.005))
+                except TimeoutError:
+                    counts["silent"] += 1
+                except ConnectionClosed as closed:
+                    code = closed.rcvd.code if closed.rcvd else 1006
+                    told = f"seed {seed}, message {number - 1}: closed with {code}: {message!r:.300}"
+                    assert code not in (1006, 1011), told
+                    counts[f"closed {code}"] += 1
+                    break
     return counts
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from tests.api.conftest import Api, api, dsn  # noqa: F401
 from tests.fuzz.records import Records
-from tests.fuzz.requests import lines, settings
+from tests.fuzz.requests import Requests, lines, settings, sockets
 
 SEED = 1
 
@@ -21,3 +24,20 @@ def test_bad_lines_cost_no_good_one() -> None:
 
 def test_rubbish_in_a_setting_is_refused_by_name_or_taken() -> None:
     assert settings(SEED, 0, 60)["refused"] > 10
+
+
+def test_no_request_and_no_message_is_answered_with_500(api: Api) -> None:  # noqa: F811
+    Requests(api.client, SEED).run(0, 85)
+    sockets(str(api.client.base_url).rstrip("/").replace("http", "ws", 1) + "/v1/stream", SEED, 0, 50)
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "status"),
+    [("/v1/symbols/" + "a" * 64, 0, 404), ("/v1/symbols/" + "a" * 65, 0, 400), ("/" + "a" * 8191, 0, 404),
+     ("/" + "a" * 8192, 0, 414), ("/v1/bars?symbol=FUZZED&interval=1m&limit=10001", 0, 400),
+     ("/v1/bars?interval=1m&symbol=" + ",".join(f"S{n}" for n in range(51)), 0, 400),
+     ("/v1/symbols/FUZZED", 65_537, 413)],
+)  # fmt: skip
+def test_at_a_limit_and_one_beyond(path: str, size: int, status: int, api: Api) -> None:  # noqa: F811
+    answer = api.client.request("PUT" if size else "GET", path, content=b" " * size)
+    assert answer.status_code == status, answer.text
