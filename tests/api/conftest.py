@@ -38,7 +38,11 @@ class Api:
             self.process = subprocess.Popen([sys.executable, "-P", "-m", "barwright", "serve"], env=env, stderr=stderr)
         address = f"{'https' if trusting else 'http'}://127.0.0.1:{port}"
         self.client = httpx.Client(base_url=address, timeout=20, verify=trusting or True)
-        eventually(lambda: self.client.get("/health/live").raise_for_status(), 30, httpx.HTTPError)
+        try:
+            eventually(lambda: self.client.get("/health/live").raise_for_status(), 60, httpx.HTTPError)
+        except httpx.HTTPError:
+            self.stop()
+            raise
 
     def get(self, path: str, /, headers: dict[str, str] | None = None, **params: Any) -> httpx.Response:
         """One request."""
