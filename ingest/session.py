@@ -21,7 +21,7 @@ from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.decoders import decoders_of
 from barwright.ingest.kafka import KafkaError, OutOfRangeError, Partition
 from barwright.ingest.states import Topic
-from barwright.ingest.takeover import behind, move, renew_epoch, take
+from barwright.ingest.takeover import behind, move, renew_epoch, take_all
 from barwright.ingest.writer import Shared, Writer
 
 log = structlog.get_logger()
@@ -224,7 +224,7 @@ class Session:
         if not topics:
             return
         with sql.connect(self.shared.settings.database_url, "ingest", autocommit=True) as connection:
-            taken = {p: take(connection, p, topic_id, self._decoders) for p, topic_id in topics.items()}
+            taken = take_all(connection, topics, self._decoders)
             if gone_back := behind(taken, self.consumer.committed(taken)):
                 renew_epoch(connection, gone_back)
                 # Told at once, so that the next to take them over finds nothing behind.

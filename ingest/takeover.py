@@ -26,6 +26,25 @@ class Taken(NamedTuple):
     is_made_again: bool
 
 
+def take_all(
+    connection: psycopg.Connection[Any], topics: Mapping[Partition, UUID], decoders: Decoders
+) -> dict[Partition, Taken]:
+    """Claims on partitions of these topics.
+
+    A process that is frozen, or whose machine is gone, may hold them in a transaction. In the middle of a COPY no
+    timeout of the server's ends that, elsewhere only idle_in_transaction_session_timeout, after 30 s: so we do. What
+    it had not committed is read again. Raises psycopg.errors.LockNotAvailable then; asked again, the claims are there.
+    """
+    connection.execute(Q["claim_patience"])
+    try:
+        return {partition: take(connection, partition, topic_id, decoders) for partition, topic_id in topics.items()}
+    except psycopg.errors.LockNotAvailable:
+        names, numbers = zip(*topics, strict=True)
+        ended = connection.execute(Q["end_holders"], {"topics": list(names), "partitions": list(numbers)}).fetchall()
+        log.warning("ends who holds partitions that are ours now", processes=[pid for (pid,) in ended])
+        raise
+
+
 def take(connection: psycopg.Connection[Any], partition: Partition, topic_id: UUID, decoders: Decoders) -> Taken:
     """A claim on a partition, at its position in the database."""
     topic, number = partition

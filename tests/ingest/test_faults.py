@@ -142,6 +142,34 @@ def test_two_processes_one_killed_and_one_frozen_in_the_middle(world: World) -> 
     assert second.poll() is None
 
 
+def test_frozen_in_the_middle_of_a_copy(world: World) -> None:
+    """No timeout of the server's ends a COPY whose client is silent: who takes over does."""
+    world.topic()
+    frozen = world.spawn()
+    sender = threading.Thread(target=produce, args=(world, 200_000))
+    sender.start()
+    copying = (
+        "select count(*) from pg_stat_activity where datname = current_database() and state = 'active'"
+        " and application_name = 'barwright ingest' and wait_event = 'ClientRead' and query like 'copy ticks%'"
+    )
+    while True:
+        frozen.send_signal(signal.SIGSTOP)
+        time.sleep(0.1)
+        if world.one(copying):
+            break
+        frozen.send_signal(signal.SIGCONT)
+        time.sleep(random.uniform(0, 0.1))
+        assert world.one("select count(*) from ticks") < 200_000, "was never met in a COPY"
+    world.spawn()
+    exact(world, 200_000)
+    sender.join()
+    assert frozen.poll() is None
+    frozen.send_signal(signal.SIGCONT)
+    time.sleep(1)
+    exact(world, 200_000)
+    assert frozen.poll() is None
+
+
 def outage(world: World, stop: Callable[[], None], start: Callable[[], None]) -> None:
     """Take a server away for some seconds while trades are sent."""
     world.topic()

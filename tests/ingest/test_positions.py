@@ -7,15 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
+from psycopg import errors
 
 from barwright import sql
 from barwright.ingest.claims import Claim
+from barwright.ingest.kafka import Partition
 from barwright.ingest.landing import FencedError, Landing
 from barwright.ingest.store import Store
-from tests.ingest.conftest import BOTH, World, batch_of, claim_of, eventually
-from tests.ingest.messages import trade
+from barwright.ingest.takeover import take_all
+from tests.ingest.conftest import World, batch_of, claim_of, eventually
+from tests.ingest.messages import TOPIC_ID, trade
 
 COUNT = "select count(*) from ticks"
 
@@ -43,7 +47,6 @@ def make_again(world: World) -> None:
                 return
 
 
-@BOTH
 @pytest.mark.parametrize("running", [True, False], ids=["while ingest runs", "while ingest is stopped"])
 def test_a_topic_made_again_is_read_from_its_start(world: World, running: bool) -> None:
     world.topic()
@@ -62,7 +65,6 @@ def test_a_topic_made_again_is_read_from_its_start(world: World, running: bool) 
     assert world.one("select sum(skipped) from ingest_offset") == 0
 
 
-@BOTH
 def test_a_topic_made_again_with_as_many_messages_is_read_too(world: World) -> None:
     world.topic()
     world.start()
@@ -73,7 +75,6 @@ def test_a_topic_made_again_with_as_many_messages_is_read_too(world: World) -> N
     eventually(lambda: world.one(COUNT + " where symbol = 'NEW'"), 5)
 
 
-@BOTH
 def test_what_the_log_no_longer_holds_is_skipped_and_counted(world: World) -> None:
     world.topic()
     world.start()
@@ -90,7 +91,6 @@ def test_what_the_log_no_longer_holds_is_skipped_and_counted(world: World) -> No
     ]
 
 
-@BOTH
 def test_a_log_that_begins_late_is_no_skip_for_who_never_read_it(world: World) -> None:
     world.topic()
     world.send(*(trade(n) for n in range(1, 11)))
@@ -101,7 +101,6 @@ def test_a_log_that_begins_late_is_no_skip_for_who_never_read_it(world: World) -
     assert world.one("select sum(skipped) from ingest_offset") == 0
 
 
-@BOTH
 def test_a_position_beyond_the_log_goes_back_to_its_end(world: World) -> None:
     world.topic()
     world.start()
@@ -160,3 +159,22 @@ def test_fencing_waits_for_an_open_transaction_and_reads_its_position(stores: li
     landing.close()
     thread.join(5)
     assert claimed[0].next == 1
+
+
+def test_who_takes_over_ends_who_holds_the_partition_and_no_one_else(database: str, stores: list[Store]) -> None:
+    """A process of ours that stands still in a transaction; a person in one is only waited for."""
+    held = claim_of(stores[0])
+    landing = Landing(stores[0].connection, batch_of(stores[0], held, trade(1)), 0)
+    landing.open()
+    topics = {Partition("t", 0): TOPIC_ID}
+    with sql.connect(database, "ingest", autocommit=True) as taker, pytest.raises(errors.LockNotAvailable):
+        take_all(taker, topics, {})
+    with sql.connect(database, "a person") as person, sql.connect(database, "ingest", autocommit=True) as taker:
+        taken = take_all(taker, topics, {})
+        assert taken[Partition("t", 0)].claim.generation == held.generation + 1
+        person.execute("select from ingest_offset for update")
+        with pytest.raises(errors.LockNotAvailable):
+            take_all(taker, topics, {})
+        assert person.execute("select 1").fetchone() == (1,)
+    with pytest.raises(psycopg.OperationalError):
+        landing.close()
