@@ -335,7 +335,7 @@ def test_random_ticks_orders_and_roll_ups(new: New) -> None:
     """Whatever came in whichever order, after a repair every level equals the oracle."""
     in_wasm = getattr(new().engine, "takes_options", True) is False
 
-    @settings(max_examples=12 if in_wasm else 35, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=8 if in_wasm else 24, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(steps=steps)
     def equal(steps: list[tuple[Any, ...]]) -> None:
         m = new()
