@@ -24,7 +24,21 @@ from barwright.embedded.postgres import Postgres
 from barwright.embedded.service import Service
 from barwright.embedded.valkey import Valkey
 from barwright.settings import Settings
-from bench import api, counting, export, history, ingest, questdb, refresh, repair, retention, scale, stream
+from bench import (
+    api,
+    counting,
+    export,
+    growth,
+    history,
+    ingest,
+    peers,
+    questdb,
+    refresh,
+    repair,
+    retention,
+    scale,
+    stream,
+)
 from tests.services import JARS, new_database
 
 _ALONE = "ingest.ticks_per_message_1.processes_1"
@@ -49,10 +63,32 @@ RATIOS = [
     ("metrics, of a cached request's CPU", "metrics.request.share", "≤ 0.05"),
     ("metrics, of decoding a batch's CPU", "metrics.batch.one.on_time.share", "≤ 0.01"),
     ("uncached p50, times the bare query", "api.database_to_bare_sql_p50", "≤ 2"),
+    ("500 closed bars by SQL: QuestDB's p50, of ours", "peers.query_ms.closed.p50_to_barwright.questdb", "≥ 1"),
+    ("QuestDB's ingest from Kafka, of ours", "peers.ingest.of_barwright.questdb_from_kafka", "-"),
+    ("10 times the symbols: cost of a tick landed", "growth.times_small.symbols.ingest_us_a_tick", "≤ 1.3"),
+    ("… of a tick rolled up", "growth.times_small.symbols.refresh_us_a_tick", "≤ 1.3"),
+    ("… of a page", "growth.times_small.symbols.page_us", "≤ 1.3"),
+    ("10 times the days: cost of a tick landed", "growth.times_small.days.ingest_us_a_tick", "≤ 1.3"),
+    ("… of a tick rolled up", "growth.times_small.days.refresh_us_a_tick", "≤ 1.3"),
+    ("… of a page", "growth.times_small.days.page_us", "≤ 1.3"),
+    ("10 times the clients: CPU of a request", "growth.clients_cpu.times", "≤ 1.3"),
 ]
 
 
-PARTS = ("refresh", "api", "metrics", "export", "stream", "ingest", "repair", "history", "retention", "scale")
+PARTS = (
+    "refresh",
+    "api",
+    "metrics",
+    "export",
+    "stream",
+    "ingest",
+    "repair",
+    "history",
+    "retention",
+    "scale",
+    "peers",
+    "growth",
+)
 
 
 @contextmanager
@@ -88,6 +124,7 @@ def machine(url: str) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "database": str(row and row[0]).split(" on ")[0],
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
@@ -129,6 +166,8 @@ def measure(console: Console, only: tuple[str, ...]) -> dict[str, Any]:
             "repair": repair.measure,
             "retention": retention.measure,
             "scale": scale.measure,
+            "peers": lambda dsn: peers.measure(dsn, brokers, redis_url, home),
+            "growth": lambda dsn: growth.measure(dsn, brokers, redis_url, lambda: migrated(database)),
             "history": lambda dsn: history.measure(dsn, brokers, redis_url),
         }
         result: dict[str, Any] = {"machine": machine(database)}

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -185,7 +185,13 @@ class _Client(asyncio.Protocol):
 
 
 def _load(port: int, path: str, seconds: float, connections: int = 32) -> float:
-    """Requests per second at many connections. The answers to one path have one length."""
+    """Requests per second at many connections."""
+    return _counted(port, path, seconds, connections, time.perf_counter)[0]
+
+
+def _counted(port: int, path: str, seconds: float, connections: int, clock: Callable[[], float]) -> tuple[float, float]:
+    """At many connections, answers by what `clock` counts, and by the second. The answers to one path have one
+    length."""
     request = _request(path)
     with socket.create_connection(("127.0.0.1", port)) as connection:
         body = _exchange(connection, request)
@@ -195,19 +201,20 @@ def _load(port: int, path: str, seconds: float, connections: int = 32) -> float:
             first += connection.recv(65536)
         length = len(first.partition(b"\r\n\r\n")[0]) + 4 + len(body)
 
-    async def run() -> float:
+    async def run() -> tuple[float, float]:
         loop = asyncio.get_running_loop()
         clients = [
             (await loop.create_connection(lambda: _Client(request, length), "127.0.0.1", port))[1]
             for _ in range(connections)
         ]
         await asyncio.sleep(seconds * 0.2)
-        before, began = sum(client.answers for client in clients), time.perf_counter()
+        before, counted, began = sum(client.answers for client in clients), clock(), time.perf_counter()
         await asyncio.sleep(seconds)
-        done = (sum(client.answers for client in clients) - before) / (time.perf_counter() - began)
+        done = sum(client.answers for client in clients) - before
+        rates = done / (clock() - counted), done / (time.perf_counter() - began)
         for client in clients:
             client.transport.abort()
-        return done
+        return rates
 
     import uvloop
 

@@ -141,11 +141,13 @@ def _median(rounds: list[dict[str, float]], value: Callable[[dict[str, float]], 
     return round(middle) if middle > 100 else round(middle, 2)
 
 
-def fill(settings: Settings, topic: str, ticks: int, together: int) -> None:
+def fill(
+    settings: Settings, topic: str, ticks: int, together: int, tick: Callable[[int], dict[str, Any]] = message
+) -> None:
     """Put the ticks into a topic."""
     producer = kafka.producer(settings, linger_ms=50, batch_size=512 * 1024)
     for first in range(0, ticks, together):
-        found = [message(n) for n in range(first, first + together)]
+        found = [tick(n) for n in range(first, first + together)]
         value = msgspec.json.encode(found if together > 1 else found[0])
         future = producer.send(topic, value=value, key=b"k", partition=first // together % PARTITIONS)
         if first % 50_000 == 0:
@@ -208,8 +210,10 @@ def ingesting(settings: Settings, topic: str, processes: int, group: str) -> Ite
             process.wait()
 
 
-def consumed(settings: Settings, connection: Any, topic: str, ticks: int, processes: int) -> tuple[int, int]:
-    """Committed ticks/s of so many processes, and the peak memory of the largest in MB."""
+def consumed(
+    settings: Settings, connection: Any, topic: str, ticks: int, processes: int, keep: bool = False
+) -> tuple[int, int]:
+    """Committed ticks/s of so many processes, and the peak memory of the largest in MB. `keep` leaves the rows."""
     group = f"bench-{topic}-{uuid4().hex[:6]}"
     total = "select coalesce(sum(rows), 0)::bigint from ingest_offset where topic = %s"
     connection.execute("delete from ingest_offset where topic = %s", (topic,))
@@ -223,7 +227,8 @@ def consumed(settings: Settings, connection: Any, topic: str, ticks: int, proces
             if not began and done:
                 began, first = time.perf_counter(), done
         rate = (done - first) / (time.perf_counter() - began)
-    _cleared(connection, began)
+    if not keep:
+        _cleared(connection, began)
     return round(rate), round(memory / 2**20)
 
 

@@ -33,7 +33,8 @@ TYPES = {"double": "double", "decimal": "decimal(38, 18)"}
 SETTINGS = """
 http.bind.to=127.0.0.1:{port}
 http.min.enabled=false
-pg.enabled=false
+pg.enabled={pg}
+pg.net.bind.to=127.0.0.1:{pg_port}
 line.tcp.enabled=false
 telemetry.enabled=false
 """
@@ -56,12 +57,14 @@ def measure(dsn: str, redis_url: str, home: Path, rounds: int = 5) -> dict[str, 
 
 
 @contextmanager
-def server(home: Path) -> Iterator[int]:
-    """QuestDB on loopback; the port of its HTTP."""
+def server(home: Path, pg_port: int = 0) -> Iterator[int]:
+    """QuestDB on loopback; the port of its HTTP. With `pg_port` it also speaks PostgreSQL's protocol there."""
     port, folder = free_port(0), home / "questdb"
     jar = fetched(home)
     (folder / "conf").mkdir(parents=True)
-    (folder / "conf" / "server.conf").write_text(SETTINGS.format(port=port))
+    (folder / "conf" / "server.conf").write_text(
+        SETTINGS.format(port=port, pg=str(bool(pg_port)).lower(), pg_port=pg_port)
+    )
     command = [packages.java(), "-Xmx2g", "-p", jar, "-m", "io.questdb/io.questdb.ServerMain", "-d", folder]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
