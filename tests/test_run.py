@@ -160,9 +160,16 @@ def test_it_runs_is_attached_to_and_stops_in_order(run: Run) -> None:
     assert running.ask("env")[0] == 1
 
 
-def test_after_a_kill_of_the_whole_tree_or_of_its_head_it_runs_again(run: Run) -> None:
+def test_what_dies_is_started_again_and_after_a_kill_of_the_whole_tree_or_of_its_head_it_runs_again(run: Run) -> None:
     first = run()
     first.wait_until_ready(FIRST)
+    for name in ("roles/serve", "valkey"):
+        (process,) = first.working_in(f"state/{name}")
+        process.kill()
+    api = f"http://127.0.0.1:{first.variables()['BARWRIGHT_PORT']}/health/ready"
+    output = first.log.read_text
+    wait_for(lambda: "serve has ended (-9)" in output() and "valkey has ended (-9)" in output(), 10)
+    wait_for(lambda: answers(api), 20)
     with psycopg.connect(first.variables()["DATABASE_URL"], autocommit=True) as connection:
         connection.execute("create table public.kept ()")
     first.kill_everything()
@@ -178,19 +185,6 @@ def test_after_a_kill_of_the_whole_tree_or_of_its_head_it_runs_again(run: Run) -
         connection.execute("select from public.kept")
     assert third.stop(signal.SIGINT) == 0
     assert third.processes() == []
-
-
-def test_what_dies_is_started_again(run: Run) -> None:
-    running = run()
-    running.wait_until_ready(FIRST)
-    for name in ("roles/serve", "valkey"):
-        (process,) = running.working_in(f"state/{name}")
-        process.kill()
-    api = f"http://127.0.0.1:{running.variables()['BARWRIGHT_PORT']}/health/ready"
-    output = running.log.read_text
-    wait_for(lambda: "serve has ended (-9)" in output() and "valkey has ended (-9)" in output(), 10)
-    wait_for(lambda: answers(api), 20)
-    assert running.stop() == 0
 
 
 def test_a_signal_while_it_starts_stops_what_has_started(run: Run) -> None:

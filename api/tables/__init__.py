@@ -9,6 +9,5 @@ format, which only Python decodes. ADBC takes 1.4 s, its decimals being strings.
 """
 
 from barwright.api.tables.answer import stream
-from barwright.api.tables.formats import FORMATS
 
-__all__ = ["FORMATS", "stream"]
+__all__ = ["stream"]

@@ -310,7 +310,7 @@ def servers(database: str, valkey: Server, tmp_path: Path) -> Iterator[list[Api]
 
 
 @pytest.mark.parametrize(
-    ("seed", "rounds"), [(1, 15), *(pytest.param(seed, 150, marks=pytest.mark.slow) for seed in range(2, 8))]
+    ("seed", "rounds"), [(1, 10), *(pytest.param(seed, 150, marks=pytest.mark.slow) for seed in range(2, 8))]
 )
 def test_random_requests_equal_the_oracle(database: str, servers: list[Api], seed: int, rounds: int) -> None:
     with sql.connect(database, "test", autocommit=True) as connection:

@@ -277,6 +277,18 @@ def test_the_native_format_takes_json_numbers_in_every_field_of_a_bar() -> None:
         assert (item.open, item.quote_volume) == ("1.5", quote)
 
 
+def test_json_numbers_keep_every_digit() -> None:
+    price, size = "123456789012345678.000000000000000001", "0.100000000000000005"
+    fields = f'"symbol":"X","ts":0,"price":{price},"size":{size}'
+    (item,) = native(f'{{"type":"trade",{fields}}}'.encode())
+    assert isinstance(item, Trade)
+    assert (item.price, item.size) == (price, size)
+    bar = f'"open":{size},"high":{price},"low":{size},"close":{price},"volume":{size},"quote_volume":{price}'
+    (item,) = native(f'[{{"type":"bar","symbol":"X","interval":"1m","ts":0,{bar}}}]'.encode())
+    assert isinstance(item, Bar)
+    assert (item.open, item.high, item.volume, item.quote_volume) == (size, price, size, price)
+
+
 def test_every_format_is_in_the_setting() -> None:
     described = Settings.model_fields["decoders"].description or ""
     assert all(name in described for name in (*FIELDS, "native"))

@@ -7,7 +7,9 @@ from tests.mutants.mutant import ROOT, Mutant, mutants
 
 @pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.name)
 def test_a_mutant_changes_one_place_and_names_tests_that_are_there(mutant: Mutant) -> None:
-    mutant.planted((ROOT / mutant.file).read_text())
+    planted = mutant.planted((ROOT / mutant.file).read_text())
+    if mutant.file.endswith(".py"):
+        compile(planted, mutant.file, "exec")
     path, _, test = mutant.tests[0].partition("::")
     assert f"def {test}(" in (ROOT / path).read_text()
 

@@ -169,23 +169,20 @@ def test_two_maintainers_never_overwrite_a_repair(new: New, connect: Connect) ->
     m.check()
 
 
-def test_a_policy_that_went_past_the_seal_hides_no_tick(new: New, connect: Connect) -> None:
-    """With maintain dead a policy refreshes beyond our seal: later ticks there are late, what it did is revised."""
-    m = new()
-    if m.engine.name != "timescaledb":
-        pytest.skip("the postgres engine has no policies")
-    m.connection.execute("insert into symbols (symbol) values (%s)", (m.symbol,))
-    m.insert(m.trade("03-01 00:00:30", "100"), m.trade("03-01 00:09:30", "100"))
-    m.connection.execute("call refresh_continuous_aggregate('ohlcv_1m', %s::timestamptz, %s::timestamptz)",
-                         (m.at("03-01 00:00"), m.at("03-01 00:10")))  # fmt: skip
-    m.insert(m.trade("03-01 00:00:40", "999"))
-    assert m.connection.execute("select count(*) from late_range").fetchone() == (1,)
-    m.connection.execute(sql.queries("maintain")["overtaken"])
+def test_a_repair_waits_for_who_maintains(new: New, connect: Connect) -> None:
+    m, other, second = new(), connect(), connect(autocommit=True)
+    m.insert(m.trade("03-01 00:00:30", "100"))
     m.seal("03-02 00:00")
-    assert m.repair() == 2
+    m.insert(m.trade("03-01 00:00:40", "999"))
+    other.execute("select hold_maintenance()")
+    engine, repaired = engine_of(second), list[int]()
+    thread = in_thread(lambda: repaired.append(engine.repair()))
+    wait_for_lock(m.connection, second.info.backend_pid)
+    assert repaired == []
+    other.rollback()
+    thread.join(10)
+    assert repaired == [1]
     m.check()
-    row = m.connection.execute("select max(upper(span)) from revision where symbol = %s", (m.symbol,)).fetchone()
-    assert row == (m.at("03-01 00:10"),)
 
 
 def test_partitions_are_made_behind_a_reader_and_by_two_at_once(new: New, connect: Connect) -> None:
