@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 
 from barwright.ingest.claims import Chunk, Claim, Letter, Span
-from barwright.ingest.decode import Bad, Item, lost_of, raw_of
+from barwright.ingest.decode import Bad, Item, lost_of, native, native_lines, raw_of
 from barwright.ingest.imports import Import
 from barwright.ingest.marks import Mark, Tally, missed_minutes
 from barwright.ingest.records import read_import
@@ -17,10 +18,12 @@ from barwright.ingest.ticks import (
     ITEMS,
     MINUTE,
     PLAIN_TRADE,
+    PLAIN_TRADES,
     SIDES,
     Bar,
     RefusedError,
     Rule,
+    Timed,
     Trade,
     Window,
     bar_row,
@@ -29,6 +32,8 @@ from barwright.ingest.ticks import (
 from barwright.ingest.times import Times
 
 log = structlog.get_logger()
+# Trades that are looked at together. One that is not written the usual way sends the others of its run through `take`.
+RUN: Final = 500
 _ALONE = "not in one record with the mark that covers it"
 
 
@@ -94,21 +99,91 @@ class Batch:
         return Chunk(chunk.claim, end, rest) if rest else None
 
     def _decode(self, chunk: Chunk, most: int) -> int:
-        """Turn records into rows; returns how many records that were."""
-        claim, decode, trades, bars, letters = chunk.claim, chunk.claim.decoder, self.trades, self.bars, self.letters
+        """Turn records into rows, run by run; returns how many records that were."""
+        claim, records, taken = chunk.claim, chunk.records, 0
         self._tally = self.tallies[claim]
-        for n, (offset, value) in enumerate(chunk.records, 1):
-            items = decode(value or b"")
-            if items and type(items[-1]) is Mark and items[-1].event == "covered":
-                if not self._import(claim, offset, items, value or b""):
-                    return n - 1
+        while taken < len(records):
+            run = records[taken : taken + max(1, min(RUN, most - self.size))]
+            whole = claim.decoder is native and self._usual(native_lines([value for _, value in run]))
+            done = len(run) if whole else self._each(claim, run, most)
+            taken += done
+            if done < len(run) or self.size >= most:
+                break
+        return taken
+
+    def _each(self, claim: Claim, records: Sequence[tuple[int, bytes | None]], most: int) -> int:
+        """Turn records into rows, decoding each by itself; returns how many records that were."""
+        decode = claim.decoder
+        held: list[tuple[int, bytes, Sequence[Item]]] = []
+        count = 0
+        for n, (offset, given) in enumerate(records):
+            value = given or b""
+            items = decode(value)
+            covers = bool(items) and type(items[-1]) is Mark and items[-1].event == "covered"
+            if covers or self.imports:
+                self._take_all(claim, held)
+                count = 0
+            if covers:
+                if not self._import(claim, offset, items, value):
+                    return n
             elif self.imports and any(type(item) is Bar and self._has_import(item.symbol) for item in items):
-                return n - 1
-            else:
-                self.take(claim, offset, items, value or b"")
-            if len(trades) + len(bars) + len(letters) + self._imported >= most:
                 return n
-        return len(chunk.records)
+            else:
+                held.append((offset, value, items))
+                count += len(items)
+            if count >= RUN or self.size + count >= most:
+                self._take_all(claim, held)
+                count = 0
+                if self.size >= most:
+                    return n + 1
+        self._take_all(claim, held)
+        return len(records)
+
+    def _take_all(self, claim: Claim, held: list[tuple[int, bytes, Sequence[Item]]]) -> None:
+        """Add the items of records and forget those: together where all are usual, else one by one."""
+        if not self._usual([item for _, _, items in held for item in items]):
+            for offset, value, items in held:
+                self.take(claim, offset, items, value)
+        held.clear()
+
+    def _usual(self, items: Sequence[Item]) -> bool:
+        """Add trades, if each is written the usual way and numbered by the rule that its symbol has already; False, and
+        nothing is added, where one is not. Looking at all of them at once costs 0.6 us a tick; `take` 1.2."""
+        kinds = set(map(type, items))
+        if kinds not in ({Trade}, {Timed}):
+            return False
+        trades: Sequence[Trade] = items  # type: ignore[assignment]
+        by_id = trades[0].seq is None
+        rule: Rule = "id" if by_id else "seq" if kinds == {Trade} else "time"
+        try:
+            rows = [
+                f"{t.ts}\t{t.symbol}\t{t.id if by_id else t.seq}\t{t.price}\t{t.size}\t{SIDES[t.side]}\n"
+                for t in trades
+            ]
+        except KeyError:
+            return False
+        text = "".join(rows)
+        # As many lines as trades: else a symbol with a newline could pass for two rows.
+        if text.count("\n") != len(rows) or not PLAIN_TRADES(text):
+            return False
+        touched = {(t.symbol, t.ts[:16], t.seq is None) for t in trades}  # type: ignore[index]
+        found = [(self._seen(symbol), self._minute(start), same is by_id) for symbol, start, same in touched]
+        if not all(seen.rule == rule and minute is not None and same for seen, minute, same in found):
+            return False
+        for seen, minute, _ in found:
+            seen.minutes.add(minute)  # type: ignore[arg-type]
+        self.trades += rows
+        for session, count in Counter(t.session for t in trades).items():
+            if session is not None:
+                self._tally.counts[session] += count
+        return True
+
+    def _minute(self, start: str) -> int | None:
+        """The minute of a time that starts so, if all of it lies in the window."""
+        if start not in self._times.minutes:
+            self._times.learn(start)
+        minute = self._times.minutes.get(start)
+        return minute if minute is not None and self._first_minute <= minute < self._last_minute else None
 
     def take(
         self, claim: Claim, offset: int, items: Sequence[Item], value: bytes, before: int = 0, reason: str = _ALONE

@@ -31,6 +31,7 @@ Decoders = Sequence[tuple[re.Pattern[str], Decoder]]
 # Numbers that are strings (the usual case) are taken as they are; JSON numbers are kept as their bytes, since every
 # other way to read them goes through binary floating point or costs twice as much (Decimal: 0.46 us a tick, not 0.22).
 _STRINGS: Final = msgspec.json.Decoder(Trade | Bar | Mark | list[Trade | Bar | Mark])
+_LINES: Final = msgspec.json.Decoder(Trade | Bar | Mark)
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _is_array = re.compile(rb"[ \t\r\n]*\[").match
 # What msgspec raises for bytes that are no JSON or not the JSON we want.
@@ -83,6 +84,21 @@ def native(value: bytes) -> Sequence[Item]:
     except JSON_ERRORS:
         return _native_numbers(value)
     return found if isinstance(found, list) else (found,)
+
+
+def native_lines(values: Sequence[bytes | None]) -> Sequence[Item]:
+    """What `native` gives for each of many records that hold one object each, in one call at half the cost; nothing
+    where a record may hold anything else.
+
+    Newlines stand between records only, each after a brace that closes and before one that opens. No JSON has that
+    inside of a value, so that no record is read into another.
+    """
+    with suppress(TypeError, *JSON_ERRORS):
+        text = b"\n".join(values) if values[0][:1] == b"{" else b""  # type: ignore[arg-type,index]
+        if text.count(b"\n") == text.count(b"}\n{") == len(values) - 1:
+            found = _LINES.decode_lines(text)
+            return found if len(found) == len(values) else ()
+    return ()
 
 
 def _native_numbers(value: bytes) -> Sequence[Item]:

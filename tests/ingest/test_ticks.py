@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from barwright.ingest import ticks
 from barwright.ingest.batch import Batch
 from barwright.ingest.claims import Chunk, Claim
+from barwright.ingest.decode import native, native_lines
 from barwright.ingest.ticks import (
     PLAIN_TRADE,
     RefusedError,
@@ -225,3 +226,50 @@ def test_bars_and_trades_of_one_symbol_share_a_record() -> None:
     batch.add(Chunk(claim, 0, [(0, encode([bar(), trade(), bar(symbol="ONLY/BARS")]))]), 10)
     assert (len(batch.trades), len(batch.bars), batch.letters) == (1, 2, [])
     assert batch.registered == {"BTCUSD": "id", "ONLY/BARS": None}
+
+
+SECOND = st.lists(
+    st.tuples(st.integers(0, 5), MUTATION, st.booleans()).map(
+        lambda drawn: [trade() | {"id": str(900 + drawn[0])} | (drawn[1] if drawn[2] else {})]
+    ),
+    min_size=1, max_size=12,
+)  # fmt: skip
+
+
+def landed(batch: Batch, claim: Claim) -> tuple[Any, ...]:
+    """All that a batch says of its records."""
+    letters = [(letter.offset, letter.item, letter.reason, letter.raw) for letter in batch.letters]
+    return batch.trades, letters, batch.registered, batch.minutes(), batch.cuts, batch.tallies[claim].counts
+
+
+@settings(max_examples=300, deadline=None)
+@given(SECOND, st.booleans(), st.sampled_from(["id", "seq", None]))
+def test_what_is_looked_at_together_becomes_what_each_alone_becomes(
+    records: list[list[dict[str, Any]]], arrays: bool, rule: ticks.Rule | None
+) -> None:
+    values = [encode(items if arrays else items[0]) for items in records]
+    claim = Claim("t", 0, TOPIC_ID, 1, 0)
+    together, alone = (Batch({trade()["symbol"]: rule}, WINDOW) for _ in range(2))
+    together.add(Chunk(claim, 0, list(enumerate(values))), 10**9)
+    alone._tally = alone.tallies[claim]
+    for offset, value in enumerate(values):
+        alone.take(claim, offset, native(value), value)
+    assert landed(together, claim) == landed(alone, claim)
+
+
+def test_a_symbol_with_a_newline_is_not_read_as_two_rows() -> None:
+    two = "AB\t1\t5\t1\tb\n2026-11-23T00:00:00Z\tAB"
+    accepted, reasons = rows([trade(), trade(symbol=two), trade()])
+    assert len(accepted) == 2
+    assert all(row.startswith(f"{trade()['ts']}\t{trade()['symbol']}\t") for row in accepted)
+    assert all(reason.startswith("symbol: ") for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[b'{"a":[{}', b"{}]}"], [b'{"a":"}', b'{"}'], [b'{"a":{}', b',"b":{}}'], [encode(trade()) * 2, b""],
+     [encode(trade()), None], [encode([trade()])], [encode(trade()) + b"\n"], [b""], [b"\xff{", b"}"],
+     [encode(trade()) * 2, encode(trade())]],
+)  # fmt: skip
+def test_a_record_is_never_read_into_another(values: list[bytes | None]) -> None:
+    assert native_lines(values) == ()
