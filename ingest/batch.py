@@ -69,6 +69,15 @@ class Batch:
         self._with_bars: set[str] = set()
         self._tally = Tally()
         self._times = Times()
+
+    @property
+    def window(self) -> Window:
+        """In which times must lie, for what is added from now on."""
+        return self._window
+
+    @window.setter
+    def window(self, window: Window) -> None:
+        self._window = window
         # In this minute and later ones the window's end must be looked at closely.
         self._first_minute = -(-window.oldest // MINUTE)
         self._last_minute = (window.newest + 1) // MINUTE

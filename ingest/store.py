@@ -26,6 +26,8 @@ Q: Final = sql.queries("ingest")
 # Seconds a partition stays on the slow path after a duplicate: two feeds of one market are a lasting state, and a batch
 # that fails half-way costs more (251,000 rows/s fell to 116,000 with one duplicate in every other batch).
 SLOW: Final = 10.0
+# Seconds within which the database's clock must answer to be believed; off by half of it at most.
+PROMPT: Final = 0.25
 _WEEK: Final = 7 * 24 * 60
 _MONDAY: Final = 4 * 24 * 60  # 1970-01-05, in minutes
 _RETRIES: Final = 20
@@ -43,8 +45,13 @@ class Clock:
         return time.time() + self.ahead
 
     def set(self, now: float, asked: float, answered: float) -> None:
-        """Take the database's answer to a question asked and answered at these local times."""
-        self.ahead = now - (asked + answered) / 2
+        """Take the database's answer to a question asked and answered at these local times.
+
+        A slow one (a stalled connection, a frozen process) says only between which two differences the truth lies: what
+        is known is kept, or moved as little as that demands. Half-way between them it would be wrong by half the wait.
+        """
+        least, most = now - answered, now - asked
+        self.ahead = (least + most) / 2 if most - least <= PROMPT else min(max(self.ahead, least), most)
 
 
 # The symbols the database knows and the rule that numbers each one's trades; shared by the writers.

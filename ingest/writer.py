@@ -118,6 +118,8 @@ class Writer(threading.Thread):
         self._connect()
         most, batch = self.shared.settings.batch_rows, self._batch()
         while batch.size < most and (chunk := self._take()):
+            # Judged by a time after it came: a process that stood still in between would else find it in the future.
+            batch.window = self._window()
             rest = None if chunk.claim.lost else batch.add(chunk, most)
             if rest:
                 self._put_back(rest)
@@ -146,11 +148,15 @@ class Writer(threading.Thread):
             self._held += size
 
     def _batch(self) -> Batch:
-        """An empty batch that judges times by the database's clock."""
+        """An empty batch."""
+        return Batch(self.shared.rules, self._window())
+
+    def _window(self) -> Window:
+        """In which times must lie now, by the database's clock."""
         settings, now = self.shared.settings, self.shared.clock.now()
         kept = settings.raw_retention_days
         oldest = 0 if kept is None else int((now - kept * 86_400) * 1_000_000)
-        return Batch(self.shared.rules, Window(oldest, int((now + settings.future_skew) * 1_000_000)))
+        return Window(oldest, int((now + settings.future_skew) * 1_000_000))
 
     def _land(self, batch: Batch) -> None:
         """Commit a batch, or as much of it as is still ours. psycopg's errors: try again after a pause."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -14,11 +15,16 @@ from hypothesis import strategies as st
 from psycopg import errors
 
 from barwright import sql
+from barwright.ingest.announce import Announcer
+from barwright.ingest.claims import Chunk
 from barwright.ingest.landing import Landing
 from barwright.ingest.late import GAP, late_ranges
 from barwright.ingest.store import Clock, Rules, Store
+from barwright.ingest.writer import Shared, Writer
+from barwright.metrics.health import Health
+from barwright.settings import Settings
 from tests.ingest.conftest import batch_of, claim_of
-from tests.ingest.messages import bar, trade
+from tests.ingest.messages import bar, encode, trade
 
 
 def rows(store: Store, statement: str) -> list[tuple[Any, ...]]:
@@ -222,3 +228,37 @@ def test_the_database_s_clock_is_now(store: Store) -> None:
     store._clock_at -= 61
     store.set_clock()
     assert abs(store.clock.now() - datetime.now(UTC).timestamp()) < 1
+
+
+def test_a_slow_answer_moves_the_clock_no_further_than_it_must() -> None:
+    clock = Clock()
+    clock.set(1000, 999.9, 1000)
+    assert clock.ahead == pytest.approx(0.05)
+    # Asked just before a freeze of 12 s: half-way between would be 6 s behind, and good trades in the future.
+    clock.set(2000, 1999.9, 2012)
+    assert clock.ahead == pytest.approx(0.05)
+    clock.set(2060, 1999.9, 2012)
+    assert clock.ahead == pytest.approx(48)
+    clock.set(1940, 1999.9, 2012)
+    assert clock.ahead == pytest.approx(-59.9)
+
+
+def test_who_stood_still_between_two_records_finds_none_in_the_future(database: str, store: Store) -> None:
+    class Frozen(Writer):
+        """One that stands still for a minute with each chunk that it takes."""
+
+        def _take(self) -> Chunk | None:
+            self.shared.clock.ahead += 60
+            return super()._take()
+
+    settings = Settings(database_url=database)
+    writer = Frozen(Shared(settings, Announcer(settings), Health(settings, "ingest")), 0)
+    now, held = time.time(), claim_of(store)
+    for n in range(3):
+        value = encode(trade(n, ts=int((now + 60 * n) * 1000)))
+        writer.put(Chunk(held, n, [(n, value)]))
+    batch = writer._next()
+    assert batch is not None
+    assert (len(batch.trades), batch.letters) == (3, [])
+    assert writer._store is not None
+    writer._store.close()
