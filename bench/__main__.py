@@ -149,8 +149,8 @@ def flat(result: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def measure(console: Console, only: tuple[str, ...]) -> dict[str, Any]:
-    """Everything, or only some parts, one after the other, each on a database of its own."""
+def measure(console: Console, only: tuple[str, ...], keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Everything, or only some parts, one after the other, each on a database of its own; `keep` gets what there is."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database = stack.enter_context(server("DATABASE_URL", Postgres(home)))
@@ -174,6 +174,7 @@ def measure(console: Console, only: tuple[str, ...]) -> dict[str, Any]:
         for name in only or PARTS:
             with console.status(name), migrated(database) as dsn:
                 result[name] = parts[name](dsn)
+            keep(result)
     if {"refresh", "ingest"} <= result.keys():
         fastest = figure(result, f"{_HUNDRED}.ticks_per_s")
         result["refresh_to_ingest"] = round(result["refresh"]["refresh_ticks_per_s"] / fastest, 2)
@@ -186,7 +187,12 @@ def measure(console: Console, only: tuple[str, ...]) -> dict[str, Any]:
 def main(file: Path | None, only: tuple[str, ...]) -> None:
     """Measure this machine."""
     console = Console()
-    result = measure(console, only)
+
+    def keep(result: dict[str, Any]) -> None:
+        if file:
+            file.write_text(json.dumps(result, indent=1) + "\n")
+
+    result = measure(console, only, keep)
     figures = Table("figure", "value", title=" · ".join(str(value) for value in result["machine"].values()))
     for name, value in flat({key: value for key, value in result.items() if key != "machine"}):
         figures.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
@@ -196,8 +202,7 @@ def main(file: Path | None, only: tuple[str, ...]) -> None:
         if not only or path.split(".")[0] in only:
             ratios.add_row(name, str(figure(result, path)), target)
     console.print(ratios)
-    if file:
-        file.write_text(json.dumps(result, indent=1) + "\n")
+    keep(result)
 
 
 if __name__ == "__main__":

@@ -218,14 +218,16 @@ def consumed(
     total = "select coalesce(sum(rows), 0)::bigint from ingest_offset where topic = %s"
     connection.execute("delete from ingest_offset where topic = %s", (topic,))
     memory = done = first = 0
-    began = 0.0
+    began = before = 0.0
     with ingesting(settings, topic, processes, group) as running:
         while done < ticks:
+            before = before if done else time.perf_counter()
             time.sleep(0.02)
             done = connection.execute(total, (topic,)).fetchone()[0]
             memory = max(memory, *(process.memory_info().rss for process in running))
             if not began and done:
-                began, first = time.perf_counter(), done
+                # What was there at first sight is not counted; but where that was all, so is the wait for it.
+                began, first = (time.perf_counter(), done) if done < ticks else (before, 0)
         rate = (done - first) / (time.perf_counter() - began)
     if not keep:
         _cleared(connection, began)

@@ -69,6 +69,7 @@ def latency(settings: Settings, connection: Any, quests: Quest) -> dict[str, Any
 
 
 def _line_seen(quests: Quest, query: str) -> dict[str, float]:
+    quests.reopen()
     found, symbol = [], f"LATENCY{len(query)}"
     for n in range(SINGLE):
         now = market.shown(datetime.now(UTC))

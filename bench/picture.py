@@ -33,7 +33,7 @@ def figures(result: dict[str, Any], part: str, of: str) -> dict[str, float]:
     return {
         name: float(value[of] if of else value)
         for name, value in result.items()
-        if not name.startswith(LEFT_OUT) and value is not None
+        if not name.startswith(LEFT_OUT) and value
     }
 
 

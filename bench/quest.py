@@ -31,7 +31,7 @@ create materialized view bars as (
 """
 
 
-PATIENCE = 120.0  # seconds
+PATIENCE = 600.0  # seconds
 
 
 class Quest:
@@ -39,10 +39,24 @@ class Quest:
     own, since a line that is sent to a name soon after its table was dropped may be lost."""
 
     def __init__(self, port: int, pg_port: int, process: psutil.Process) -> None:
-        self.port, self.process, self.loads = port, process, 0
-        self.http = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-        self.sql = psycopg.connect(f"host=127.0.0.1 port={pg_port} user=admin password=quest dbname=qdb",
+        self.port, self.pg_port, self.process, self.loads = port, pg_port, process, 0
+        self.open()
+
+    def open(self) -> None:
+        """Connections; new ones before each piece of work, since QuestDB closes what was idle for five minutes."""
+        self.http = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
+        self.sql = psycopg.connect(f"host=127.0.0.1 port={self.pg_port} user=admin password=quest dbname=qdb",
                                    autocommit=True, prepare_threshold=0)  # fmt: skip
+
+    def close(self) -> None:
+        """Both."""
+        self.sql.close()
+        self.http.close()
+
+    def reopen(self) -> None:
+        """Close and open."""
+        self.close()
+        self.open()
 
     @property
     def table(self) -> str:
@@ -55,6 +69,7 @@ class Quest:
 
     def empty(self) -> None:
         """Begin again: a table without a row, no view."""
+        self.reopen()
         self.ask("drop materialized view if exists bars")
         self.ask(f"drop table if exists {self.table}")
         self.loads += 1
@@ -132,6 +147,7 @@ class Quest:
 
     def bars(self) -> list[tuple[Any, ...]]:
         """All of the view."""
+        self.reopen()
         return self.sql.execute(
             "select ts, symbol, open, high, low, close, volume, quote_volume, trades, buy_volume from bars"
         ).fetchall()
@@ -165,5 +181,4 @@ def running(home: Any) -> Iterator[Quest]:
         [process] = [one for one in psutil.Process().children() if str(home / "questdb") in one.cmdline()]
         quest = Quest(port, pg_port, process)
         yield quest
-        quest.sql.close()
-        quest.http.close()
+        quest.close()
