@@ -12,29 +12,34 @@ LINGER = 1.0  # seconds of what is sent on after that, unread: closed at once, t
 class Bounded(HttpToolsProtocol):
     """One connection."""
 
-    in_head = began = refused = False  # reading a head; one began in this packet; it was too long
+    moved = refused = False  # a request, its body or its end came in this packet; what is around bodies was too long
     head = 0
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a client."""
         if self.refused:
             return
-        self.began = False
+        self.moved = False
         super().data_received(data)
-        if self.in_head and not self.began:
-            self.head += len(data)
-            if self.head > MOST:
-                self._refuse()
+        # Also between and after the chunks of a body: uvicorn keeps a body's trailers, however many there are.
+        self.head = 0 if self.moved else self.head + len(data)
+        if self.head > MOST:
+            self._refuse()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self.in_head, self.began, self.head = True, True, 0
+        self.moved = True
 
-    def on_headers_complete(self) -> None:
-        """Its body begins."""
-        self.in_head = False
-        super().on_headers_complete()
+    def on_body(self, body: bytes) -> None:
+        """Some of its body."""
+        super().on_body(body)
+        self.moved = True
+
+    def on_message_complete(self) -> None:
+        """Its end."""
+        super().on_message_complete()
+        self.moved = True
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, in our words instead of uvicorn's."""

@@ -162,6 +162,14 @@ class Settings(BaseSettings):
     dynamic_pattern: str = Field("^dynamic-.*", description="regular expression of the topics with history")
     group: str = Field("barwright", description="prefix of the Kafka consumer groups' names")
     batch_rows: int = Field(10_000, ge=1, le=100_000, description="most rows in one ingest transaction")
+    most_symbols: int = Field(
+        100_000, ge=1, description="symbols there may be: ticks of further ones are dead letters; the API takes more"
+    )
+    unpacked_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="most bytes of a compressed batch once unpacked by kafka-python; a larger one is a dead letter",
+    )
     writers: int = Field(2, ge=1, le=8, description="database connections one ingest process writes with")
     future_skew: float = Field(5.0, ge=0, description="seconds a tick may lie ahead of the clock before it is refused")
 

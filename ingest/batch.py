@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import maxsize
 from typing import Final
 
 import structlog
 
-from barwright.ingest.claims import Chunk, Claim, Letter, Span
-from barwright.ingest.decode import Bad, Item, lost_of, native, native_lines, raw_of
+from barwright.ingest.claims import Chunk, Claim, Letter, Span, Unreadable
+from barwright.ingest.decode import Bad, Item, Raws, lost_of, native, native_lines
 from barwright.ingest.imports import Import
 from barwright.ingest.marks import Mark, Tally, missed_minutes
 from barwright.ingest.records import read_import
@@ -35,6 +36,11 @@ log = structlog.get_logger()
 # Trades that are looked at together. One that is not written the usual way sends the others of its run through `take`.
 RUN: Final = 500
 _ALONE = "not in one record with the mark that covers it"
+# Bytes of records in a batch: what a decoder skips, marks and dead letters are no rows, and would fill a batch with all
+# that comes while it is decoded. A full batch of rows has 1 to 2 MB, of 100,000 15.
+MOST_BYTES: Final = 16 * 1024 * 1024
+# Minutes that missed marks of a record may cut: a mark of 70 bytes names 1,440 of them, a record 20 million.
+MOST_CUTS: Final = 100_000
 
 
 @dataclass(slots=True)
@@ -49,12 +55,15 @@ class Batch:
     """Rows, dead letters and positions that are committed together.
 
     `rules` are the known symbols and the rules that number them; `registered` collects what is new in this batch.
-    `tallies` is what live sessions sent, `cuts` (symbol, minute) what their coverage loses.
+    `tallies` is what live sessions sent, `cuts` (symbol, minute) what their coverage loses. `most_symbols`: once
+    so many are known, trades and bars of others are refused.
     """
 
-    def __init__(self, rules: Mapping[str, Rule | None], window: Window) -> None:
+    def __init__(self, rules: Mapping[str, Rule | None], window: Window, most_symbols: int = 100_000) -> None:
         self.rules = rules
         self.window = window
+        self.most_symbols = most_symbols
+        self.bytes = 0
         self.chunks: list[Chunk] = []
         self.spans: dict[Claim, Span] = {}
         self.trades: list[str] = []
@@ -68,6 +77,8 @@ class Batch:
         self._imported = 0
         self._with_bars: set[str] = set()
         self._tally = Tally()
+        self._raws = Raws(b"", 1)
+        self._missed = 0  # minutes of the missed marks of a record
         self._times = Times()
 
     @property
@@ -92,9 +103,14 @@ class Batch:
         """Rows and dead letters so far."""
         return self.rows + len(self.letters)
 
+    @property
+    def full(self) -> bool:
+        """Whether what is no row is as much as a batch may hold."""
+        return self.bytes >= MOST_BYTES or len(self.cuts) >= MOST_CUTS
+
     def add(self, chunk: Chunk, most: int) -> Chunk | None:
-        """Take records until the batch is full: of size `most`, or before an import of bars that it already has some
-        of. Returns what is left of the chunk."""
+        """Take records until the batch is of size `most` (sys.maxsize: all there are), or `full`, or before an import
+        of bars that it already has some of. Returns what is left of the chunk."""
         before = self.rows
         taken = self._decode(chunk, most)
         rest = chunk.records[taken:]
@@ -116,7 +132,8 @@ class Batch:
             whole = claim.decoder is native and self._usual(native_lines([value for _, value in run]))
             done = len(run) if whole else self._each(claim, run, most)
             taken += done
-            if done < len(run) or self.size >= most:
+            self.bytes += sum(len(value or b"") for _, value in run[:done])
+            if done < len(run) or self.size >= most or (self.full and most < maxsize):
                 break
         return taken
 
@@ -127,7 +144,7 @@ class Batch:
         count = 0
         for n, (offset, given) in enumerate(records):
             value = given or b""
-            items = decode(value)
+            items = decode(value) if type(value) is not Unreadable else (Bad(value.reason, value),)
             covers = bool(items) and type(items[-1]) is Mark and items[-1].event == "covered"
             if covers or self.imports:
                 self._take_all(claim, held)
@@ -150,7 +167,8 @@ class Batch:
 
     def _take_all(self, claim: Claim, held: list[tuple[int, bytes, Sequence[Item]]]) -> None:
         """Add the items of records and forget those: together where all are usual, else one by one."""
-        if not self._usual([item for _, _, items in held for item in items]):
+        fits = all(len(items) <= ITEMS for _, _, items in held)
+        if not fits or not self._usual([item for _, _, items in held for item in items]):
             for offset, value, items in held:
                 self.take(claim, offset, items, value)
         held.clear()
@@ -202,6 +220,7 @@ class Batch:
         bars of a task here."""
         symbols, minutes, append, sides = self.symbols, self._times.minutes, self.trades.append, SIDES
         first, last, counts = self._first_minute, self._last_minute, self._tally.counts
+        self._missed = 0
         place = before - 1
         for item in items:
             place += 1
@@ -251,12 +270,26 @@ class Batch:
             else:
                 raise RefusedError(item.reason)
         except RefusedError as refused:
-            raw = item.raw if isinstance(item, Bad) else raw_of(value, place, items)
+            raw = item.raw if isinstance(item, Bad) else self._raw(value, place, items)
             self.letters.append(Letter(claim, offset, place, refused.message, raw))
             self._cut(item)
 
+    def _raw(self, value: bytes, place: int, items: int) -> bytes:
+        """The bytes of a record's item; the record is split once, however many of its items are refused."""
+        if self._raws.value is not value:
+            self._raws = Raws(value, items)
+        return self._raws.of(place)
+
+    def _demand_room(self, symbol: str) -> None:
+        """RefusedError for a symbol that would be one too many: every process keeps the names of all."""
+        if symbol not in self.rules and symbol not in self.registered:
+            known = len(self.rules) + len(self.registered)
+            if known >= self.most_symbols:
+                raise RefusedError(f"symbol: there are {self.most_symbols:,} already (BARWRIGHT_MOST_SYMBOLS)")
+
     def _trade(self, trade: Trade, place: int, usual: str) -> None:
         row, time, rule = trade_row(trade, place, self.window)
+        self._demand_room(trade.symbol)
         seen = self._seen(trade.symbol)
         if seen.rule not in (None, rule):
             raise RefusedError(f"numbered by {rule}, but the trades of this symbol are numbered by {seen.rule}")
@@ -272,6 +305,7 @@ class Batch:
         if bar.task is not None or bar.interval != "1m":
             raise RefusedError(f"bar: {reason}")
         row, time = bar_row(bar, self.window)
+        self._demand_room(bar.symbol)
         if bar.symbol not in self.rules:
             self.registered.setdefault(bar.symbol, None)
         self.bars.append(row)
@@ -281,6 +315,9 @@ class Batch:
     def _mark(self, claim: Claim, mark: Mark, reason: str) -> None:
         if mark.event == "missed":
             symbol, minutes = missed_minutes(mark)
+            self._missed += len(minutes)
+            if self._missed > MOST_CUTS:
+                raise RefusedError(f"from, to: more than {MOST_CUTS:,} minutes missed in one record")
             self.cuts.update((symbol, minute) for minute in minutes)
         elif mark.event == "covered":
             raise RefusedError(f"mark: {reason}")
@@ -293,6 +330,8 @@ class Batch:
         """Add a record that a covered mark ends; False where the batch holds bars that it may replace."""
         try:
             found, letters = read_import(claim, offset, items, value, self.window)
+            if found.task is None:
+                self._demand_room(found.symbol)
         except RefusedError as refused:
             self.take(claim, offset, items, value, reason=refused.message)
             return True

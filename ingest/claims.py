@@ -38,6 +38,12 @@ class Claim:
             self.state.leave()
 
 
+class Unreadable(bytes):
+    """The value of a record that a client could not give us, or not whole: what there is of it, and why."""
+
+    reason = ""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Consecutive records (offset, value) of one claim: `begin` is where the one before ended."""

@@ -152,13 +152,21 @@ def split(value: bytes) -> list[bytes]:
     return [bytes(raw) for raw in _ITEMS.decode(value)] if _is_array(value) else [value]
 
 
-def raw_of(value: bytes, place: int, items: int) -> bytes:
-    """The bytes of one of a record's items, where its value is an array of so many; else the whole value."""
-    try:
-        raws = split(value)
-    except JSON_ERRORS:
-        return value
-    return raws[place] if len(raws) == items else value
+class Raws:
+    """The bytes of each of a record's items, where its value is an array of so many; else its whole value for each."""
+
+    def __init__(self, value: bytes, items: int) -> None:
+        self.value, self.items = value, items
+        self._raws: list[bytes] | None = None
+
+    def of(self, place: int) -> bytes:
+        """One item's. The record is split when the first is asked for."""
+        if self._raws is None:
+            try:
+                self._raws = split(self.value)
+            except JSON_ERRORS:
+                self._raws = []
+        return self._raws[place] if len(self._raws) == self.items else self.value
 
 
 class Glance(msgspec.Struct):

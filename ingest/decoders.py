@@ -33,6 +33,7 @@ _is_digits = re.compile(r"[0-9]{1,19}").fullmatch
 _EMPTY: Final = msgspec.Raw()
 _LAST: Final = 253_402_300_800_000_000  # microseconds since 1970: the year 10000
 _MICROSECONDS: Final = 10**14  # larger numbers of Binance's times are no milliseconds
+_LONGEST: Final = 256  # characters of a message's names, all fields together, that are remembered
 # Makes the symbol from a format's fields.
 _Symbol = Callable[..., str]
 
@@ -72,9 +73,14 @@ def _template(name: str, template: str) -> _Symbol:
             known = " ".join(f"{{{field}}}" for field in fields)
             raise BarwrightError(f"BARWRIGHT_DECODERS: {template!r:.120} names no field of {name}.", f"It has {known}.")
 
-    @lru_cache(maxsize=50_000)
-    def symbol(*values: str) -> str:
+    def made(*values: str) -> str:
         return symbol_of(template.format_map(dict(zip(fields, values, strict=True))))
+
+    remembered = lru_cache(maxsize=50_000)(made)
+
+    def symbol(*values: str) -> str:
+        # A field that the template does not name may be as long as a record: 50,000 of those would be kept.
+        return remembered(*values) if len("".join(values)) <= _LONGEST else made(*values)
 
     return symbol
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from uuid import UUID
 
+from barwright.ingest import unpacking
 from barwright.ingest.assignor import Even
 from barwright.ingest.bootstrap import connected
 from barwright.ingest.kafka import (
@@ -47,6 +48,7 @@ class Member:
         gone: Callable[[Collection[Partition]], None],
     ) -> None:
         demand_crc32c()
+        unpacking.bound(settings.unpacked_bytes)
         self._client = connected(
             KafkaConsumer,
             settings,

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Final
 
 from barwright.ingest.claims import Claim, Letter
-from barwright.ingest.decode import Bad, Glance, Item, glance, raw_of
+from barwright.ingest.decode import Bad, Glance, Item, Raws, glance
 from barwright.ingest.imports import Import
 from barwright.ingest.marks import Mark, span_of
 from barwright.ingest.ticks import (
@@ -88,6 +88,7 @@ def _header(claim: Claim, offset: int, mark: Mark, window: Window) -> Import:
 def _fill(found: Import, bars: Sequence[Item], value: bytes, window: Window) -> list[Letter]:
     """Turn bars into rows, 3 us each; returns letters of those refused. Raises RefusedError where it concerns all."""
     letters: list[Letter] = []
+    raws = Raws(value, len(bars) + 1)
     days: dict[str, int] = {}
     symbol, lo, hi, task = found.symbol, max(found.lo, -(-window.oldest // MINUTE)), found.hi, found.task
     is_fine, attempt = found.is_fine, found.attempt
@@ -118,7 +119,7 @@ def _fill(found: Import, bars: Sequence[Item], value: bytes, window: Window) -> 
             if not found.lo <= minute < found.hi:
                 raise
             found.refused.add(minute)
-            raw = bar.raw if isinstance(bar, Bad) else raw_of(value, place, len(bars) + 1)
+            raw = bar.raw if isinstance(bar, Bad) else raws.of(place)
             letters.append(Letter(found.claim, found.offset, place, refused.message, raw))
     return letters
 

@@ -27,6 +27,9 @@ from barwright.settings import Settings
 # Trades in one record: ten times the speed of one a record, and far below the usual 1 MB limit.
 TOGETHER: Final = 100
 UNDER_WAY: Final = 500
+# Trades held back until there are enough of their symbol: a file may have a symbol for each.
+MOST_HELD: Final = 20_000
+MOST_LINE: Final = 65_536  # characters; of a longer line nothing is kept
 # Columns by what they hold, each with the names it may bear.
 COLUMNS: Final = {
     "ts": ("ts_ms", "ts"), "id": ("trade_id", "id"), "side": ("side",), "price": ("price",), "size": ("size",),
@@ -46,14 +49,24 @@ class Trades:
 
     def __iter__(self) -> Iterator[tuple[int, Trade]]:
         """(microseconds since 1970, trade). Raises BarwrightError when a column is missing."""
-        columns = self._columns(self.file.readline())
-        for number, line in enumerate(self.file, 2):
+        lines = self._lines()
+        columns = self._columns(next(lines, ""))
+        for number, line in enumerate(lines, 2):
             if not line.isspace():
                 try:
+                    if len(line) > MOST_LINE:
+                        raise RefusedError(f"more than {MOST_LINE:,} characters")
                     yield self._trade(_fields(line), columns)
                 except RefusedError as refused:
                     self.bad += 1
                     self.tell(f"line {number}: {refused.message}")
+
+    def _lines(self) -> Iterator[str]:
+        """The lines; of one that is too long only its beginning: a file of zeros has one of gigabytes."""
+        while line := self.file.readline(MOST_LINE + 1):
+            yield line
+            while len(line) > MOST_LINE and not line.endswith("\n"):
+                line = self.file.readline(MOST_LINE + 1)
 
     def _columns(self, header: str) -> dict[str, int]:
         """Where each column is."""
@@ -114,14 +127,18 @@ class Sender:
         self.producer = kafka.producer(settings, linger_ms=5, batch_size=262_144)
         self.acknowledged = 0
         self._held: dict[str, list[Trade]] = {}
+        self._count = 0
         self._under_way: deque[tuple[int, Any]] = deque()
 
     def add(self, trade: Trade) -> None:
         """Send a trade, together with others."""
         held = self._held.setdefault(trade.symbol, [])
         held.append(trade)
+        self._count += 1
         if len(held) >= TOGETHER:
             self._send(trade.symbol)
+        elif self._count >= MOST_HELD:
+            self.flush()
 
     def flush(self) -> None:
         """Send what is held back."""
@@ -140,6 +157,7 @@ class Sender:
 
     def _send(self, symbol: str) -> None:
         trades = self._held.pop(symbol)
+        self._count -= len(trades)
         future = self.producer.send(self.topic, key=symbol.encode(), value=msgspec.json.encode(trades))
         self._under_way.append((len(trades), future))
         while len(self._under_way) > UNDER_WAY or (self._under_way and self._under_way[0][1].is_done):

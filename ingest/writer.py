@@ -117,7 +117,7 @@ class Writer(threading.Thread):
         # Nothing is judged without the database's clock, so one that is away is found out before anything is taken.
         self._connect()
         most, batch = self.shared.settings.batch_rows, self._batch()
-        while batch.size < most and (chunk := self._take()):
+        while batch.size < most and not batch.full and (chunk := self._take()):
             # Judged by a time after it came: a process that stood still in between would else find it in the future.
             batch.window = self._window()
             rest = None if chunk.claim.lost else batch.add(chunk, most)
@@ -149,7 +149,7 @@ class Writer(threading.Thread):
 
     def _batch(self) -> Batch:
         """An empty batch."""
-        return Batch(self.shared.rules, self._window())
+        return Batch(self.shared.rules, self._window(), self.shared.settings.most_symbols)
 
     def _window(self) -> Window:
         """In which times must lie now, by the database's clock."""

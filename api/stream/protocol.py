@@ -9,7 +9,25 @@ MOST_BYTES = 65_536  # of a client's message; longer ones end the connection (10
 
 class Protocol(WebSocketsSansIOProtocol):
     """uvicorn waits until the client has read before it sends anything, so a client that reads too slowly would never
-    be told; and it waits for ever until the rest has been read."""
+    be told; and it waits for ever until the rest has been read. It answers pings without asking whether anybody reads
+    the answers: a client that sends nothing else, and never reads, would fill the memory."""
+
+    pongs = b""  # the last that could not be sent, of one packet: RFC 6455 asks for no older ones
+
+    def handle_ping(self) -> None:
+        """A ping: its answer is in the connection's hands already."""
+        pongs = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(pongs)
+        else:
+            self.pongs = pongs
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        pongs, self.pongs = self.pongs, b""
+        if pongs:
+            self.transport.write(pongs)
 
     async def send(self, message: Any) -> None:
         """One message of the application."""

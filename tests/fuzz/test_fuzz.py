@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.api.conftest import Api, api, dsn  # noqa: F401
+from tests.fuzz.raw import endless_trailers, unread_pings
 from tests.fuzz.records import Records
-from tests.fuzz.requests import Requests, lines, settings, sockets
+from tests.fuzz.requests import Requests, lines, peak, settings, sockets
 
 SEED = 1
 
@@ -41,3 +42,14 @@ def test_no_request_and_no_message_is_answered_with_500(api: Api) -> None:  # no
 def test_at_a_limit_and_one_beyond(path: str, size: int, status: int, api: Api) -> None:  # noqa: F811
     answer = api.client.request("PUT" if size else "GET", path, content=b" " * size)
     assert answer.status_code == status, answer.text
+
+
+def test_pings_whose_pongs_nobody_reads_are_not_kept(api: Api) -> None:  # noqa: F811
+    before = peak(api.process.pid)
+    unread_pings(api, 100_000)
+    assert peak(api.process.pid) - before < 6
+    assert api.get("/health/live").status_code == 200
+
+
+def test_trailers_without_end_are_refused(api: Api) -> None:  # noqa: F811
+    assert endless_trailers(api, 2**20) == 431
