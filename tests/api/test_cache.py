@@ -1,7 +1,8 @@
 """Pages in memory and in Redis: never stale, never trusted, never needed."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from barwright.api.blocks import SpoiledError, block, dump, parse, series
+from barwright.api.database import Change, Look
+from barwright.api.follower import Follower
+from barwright.api.intervals import DAY, interval
+from barwright.api.services import Services
+from barwright.api.store import Store
 from barwright.embedded.valkey import Valkey
+from barwright.settings import Settings
 from tests import services
 from tests.api.conftest import Api, eventually, serving
 from tests.api.truth import check, expected
@@ -139,6 +147,86 @@ def test_a_page_that_a_late_row_touches_is_not_shared(new: New, serve: Any, redi
         assert int((lo.timestamp() - 946_857_600) // 30_000) not in numbers
         m.repair()
         check(api, m)
+
+
+def test_a_revision_reaches_the_hours_of_a_session_beyond_its_page() -> None:
+    """A session over midnight belongs to the day it began: its page ends before it does."""
+    night = series("A", interval("1d", "UTC", "22:00-04:00"))
+    lo, hi = night.interval.page_span(night.interval.page(1_700_000_000))
+    end = night.interval.end(night.interval.floor(hi - 1))
+    assert end > hi
+    store, page = Store(1_000), block(night, lo, hi, [], end)
+    store.put(page)
+    store.changed([(1, "A", end + DAY, end + DAY + 60), (2, "B", lo, hi)])
+    assert page.alive
+    store.changed([(3, "A", end - 60, end)])
+    assert not page.alive
+    assert store.get(night, lo) is None
+
+
+def test_a_page_that_a_repair_overtakes_is_not_kept(new: New, dsn: str, own_valkey: Valkey) -> None:
+    """Its snapshot was taken before the repair, and the caches have heard of it when the page arrives."""
+    m = new()
+    m.insert(m.trade("02-01 00:00:10", "7"), m.trade("02-03 00:00:10", "7"))
+    m.seal("02-04 00:00")
+    kind, start = series(m.symbol, interval("1m")), int(m.at("02-01 00:00").timestamp())
+
+    async def volumes() -> list[bytes]:
+        services = Services(Settings(database_url=dsn, redis_url=own_valkey.url))
+        await services.database.open()
+        await services.follower.ask()
+        look_up = services.shared.get
+
+        async def overtaken(keys: Sequence[str]) -> list[bytes | None]:
+            m.insert(m.trade("02-01 00:00:30", "7", "654321"))
+            m.repair()
+            await services.follower.ask()
+            return await look_up(keys)
+
+        try:
+            services.shared.get = overtaken  # type: ignore[method-assign]
+            before = await services.bars.cover.blocks(kind, start, start + 600)
+            services.shared.get = look_up  # type: ignore[method-assign]
+            after = await services.bars.cover.blocks(kind, start, start + 600)
+        finally:
+            await services.database.close()
+            await services.shared.close()
+        return [b"".join(block.body for block in blocks or ()) for blocks in (before, after)]
+
+    assert [b"654322" in body for body in asyncio.run(volumes())] == [False, True]
+
+
+def test_a_page_under_another_name_or_of_another_span_is_a_miss() -> None:
+    kind = series("A", interval("1m"))
+    page = block(kind, 0, 600, [], 600)
+    kept = dump("A's", page)
+    assert parse("A's", kind, (0, 600), kept).body == page.body
+    for key, span in (("B's", (0, 600)), ("A's", (0, 660)), ("A's", (60, 600))):
+        with pytest.raises(SpoiledError):
+            parse(key, kind, span, kept)
+
+
+def test_what_a_look_says_reaches_the_caches() -> None:
+    told: list[list[Change] | None] = []
+    follower = Follower(None, told.append)  # type: ignore[arg-type]
+
+    def hear(epoch: str, rev: int, asked: float, *changes: Change) -> Any:
+        told.clear()
+        follower.hear(Look(epoch, rev, 0.0, {}, list(changes)), asked)
+        return told.copy()
+
+    one = [(rev, "A", 0, 60) for rev in range(20)]
+    assert hear("e", 5, 1.0) == [None]
+    assert hear("e", 6, 2.0, one[6]) == [[one[6]]]
+    assert hear("e", 6, 3.0) == []
+    # The log was swept before it was read: anything may have changed.
+    assert hear("e", 9, 4.0, one[8], one[9]) == [None]
+    # An older snapshot that took longer says nothing; a younger one says that the database went back.
+    assert hear("e", 8, 3.5, one[8]) == []
+    assert follower.rev == 9
+    assert hear("e", 8, 5.0, one[8]) == [None]
+    assert follower.rev == 8
+    assert hear("f", 8, 6.0) == [None]
 
 
 def test_another_epoch_is_another_database(new: New, serve: Any) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count, pairwise
@@ -16,8 +17,10 @@ import psycopg
 import pytest
 
 from barwright import sql
+from barwright.api.blocks import block, series
 from barwright.api.coverage import FINENESS, Summary, judge
 from barwright.api.intervals import LEVELS
+from barwright.api.pieces import beside
 from barwright.sql.engine import engine_of, levels
 from tests.api.conftest import Api, serving
 from tests.api.landing import MINUTE, Lander
@@ -192,6 +195,17 @@ def _settled(api: Api, lander: Lander) -> None:
     bars = {datetime.fromisoformat(bar["bucket"]): tuple(bar[name] for name in PRICES) for bar in found}
     for minute, versions in lander.versions.items():
         assert bars.get(minute) == versions[-1].bar, minute
+
+
+def test_open_bars_stand_beside_no_newer_coverage() -> None:
+    kind = series("A", LEVELS["1m"])
+    known = Summary("A", "e", 1, None, None, 0, False, False, {}, [], [], heard=5.0)
+    fine, old = (replace(block(kind, 0, 120, [], 60), asked=asked) for asked in (5.0, 4.9))
+    assert [beside(part, known) for part in (fine, old)] == [True, False]
+    closed = replace(block(kind, 0, 60, [], 60), asked=4.9)
+    assert beside(closed, known)
+    closed.alive = False
+    assert not beside(closed, known)
 
 
 def test_a_minute_that_turns_after_the_snapshot_is_not_vouched_for() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 
 import psycopg
 import pytest
+from kafka import KafkaAdminClient
 
 from barwright.ingest.feed import broker
+from barwright.ingest.feed.broker import DeliveryError
+from barwright.ingest.feed.publish import Channel
 from barwright.ingest.feed.source import Alive, Missed, Subscribed, Trades, UnavailableError, Unsubscribed
 from tests import services
 from tests.ingest.conftest import World
@@ -210,6 +215,22 @@ def test_it_ends_within_two_seconds(feeding: Feeding) -> None:
     assert time.monotonic() - began < 2
     assert source.closed == 1
     exchange.stop()
+
+
+def test_a_record_that_the_broker_refuses_is_told_and_ends_the_channel(world: World) -> None:
+    with closing(KafkaAdminClient(bootstrap_servers=world.settings.kafka_bootstrap_servers)) as admin:
+        configs = {"max.message.bytes": "1000"}
+        admin.create_topics({world.settings.tick_topic: {"num_partitions": 1, "configs": configs}})
+
+    async def send() -> bool:
+        channel = await Channel.open(world.settings)
+        channel.put([(0, "A", b"x" * 2_000)])
+        with pytest.raises(DeliveryError):
+            await asyncio.wait_for(channel.failed, 20)
+        await channel.close()
+        return channel.works
+
+    assert not asyncio.run(send())
 
 
 # kafka-python leaves a socket behind with each connection that is refused.

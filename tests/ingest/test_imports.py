@@ -74,6 +74,7 @@ def test_what_fits_no_task_is_dropped_whole_and_no_dead_letter(desk: Desk, case:
 def test_of_two_attempts_the_older_is_dropped_and_a_database_gone_back_takes_the_newer(desk: Desk) -> None:
     task = desk.task(0, 60, attempt=2)
     desk.land(record([0], 0, 60, task, 1, close="11"))
+    assert desk.bars() == []
     desk.land(record([1], 0, 60, task, 2, close="12"))
     assert desk.bars() == [(1, 12)]
     ahead = desk.task(60, 120, attempt=1)

@@ -154,6 +154,15 @@ def rows(items: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
     return batch.trades[len(batch.trades) // 2 :], [letter.reason for letter in batch.letters]
 
 
+@pytest.mark.parametrize("symbol", ["", "A\t1", "A\n", "A\\N", "A B", "Aé", "_A", "A" * 65])
+def test_what_is_no_symbol_is_refused(symbol: str) -> None:
+    """Text COPY trusts it: a tab or a backslash would be another row's."""
+    for message in (trade(symbol=symbol), bar(0, symbol=symbol)):
+        accepted, reasons = rows([message])
+        assert accepted == []
+        assert [reason[:23] for reason in reasons] == ["symbol: not well-formed"] * 2
+
+
 WEIRD = st.one_of(
     st.text(max_size=30),
     st.from_regex(r"-?[0-9]{0,20}\.?[0-9]{0,20}([eE][+-]?[0-9]{0,3})?", fullmatch=True),
