@@ -14,16 +14,17 @@ import psycopg
 import pytest
 
 from barwright import sql
+from barwright.ingest.maintain import _leads as leads
 from tests.sql.market import Market
 
 pytestmark = pytest.mark.alone  # two seconds to a repair
 
 
 @contextmanager
-def maintain(dsn: str) -> Iterator[subprocess.Popen[bytes]]:
+def maintain(dsn: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     """One maintain process; killed at the end if it still lives."""
     env = {**os.environ, "DATABASE_URL": dsn, "BARWRIGHT_MAINTAIN_INTERVAL": "0.2", "BARWRIGHT_LOG_FORMAT": "json"}
-    process = subprocess.Popen([sys.executable, "-m", "barwright", "maintain"], env=env)
+    process = subprocess.Popen([sys.executable, "-m", "barwright", "maintain"], env=env | variables)
     try:
         yield process
     finally:
@@ -73,10 +74,12 @@ def test_the_seal_follows_the_clock(database: str, market: Market) -> None:
     ago = datetime.now(UTC) - timedelta(minutes=10)
     market.connection.execute("update level set sealed = date_bin(width, %(t)s, '2000-01-03Z'), "
                               "watermark = date_bin(width, %(t)s, '2000-01-03Z')", {"t": ago})  # fmt: skip
-    with maintain(database):
-        closed = "select watermark >= now() - interval '64 seconds' from level where name = '1m'"
+    with maintain(database, BARWRIGHT_SEAL_LAG="100"):
+        closed = "select watermark >= now() - interval '162 seconds' from level where name = '1m'"
         assert within(5, lambda: market.connection.execute(closed).fetchone() == (True,))
-        ahead = market.connection.execute("select count(*) from level where sealed > now() or watermark > sealed")
+        ahead = market.connection.execute(
+            "select count(*) from level where sealed > now() - interval '100 seconds' or watermark > sealed"
+        )
         assert ahead.fetchone() == (0,)
         applied = "select bool_and(applied_at is not null and keep is null) from policy"
         assert within(5, lambda: market.connection.execute(applied).fetchone() == (True,))
@@ -92,6 +95,15 @@ def test_a_killed_maintain_is_replaced_by_the_one_that_stands_by(database: str, 
             market.insert(market.trade("01-01 00:00:02", "2"))
             assert within(8, lambda: late(market.connection) == 0)
             market.check()
+
+
+def test_one_leads_until_its_connection_is_gone(database: str) -> None:
+    """Two would work: each would file, repair and audit the same."""
+    with sql.connect(database, "maintain", autocommit=True) as second:
+        with sql.connect(database, "maintain", autocommit=True) as first:
+            assert leads(first)
+            assert not leads(second)
+        assert within(5, lambda: leads(second))
 
 
 def test_sigterm_ends_it_cleanly(database: str) -> None:

@@ -129,6 +129,16 @@ def test_a_reset_says_that_nothing_before_counts(bars: Callable[..., list[Bar]])
     assert "since" not in heard[1]
 
 
+def test_a_reset_is_told_also_where_the_connection_stays(bars: Callable[..., list[Bar]]) -> None:
+    script = says(
+        {"type": "bars", "bars": [bar(0)], "event": "a"}, {"type": "reset"},
+        {"type": "bars", "bars": [bar(3), bar(4)], "event": "b"}, stay=True,
+    )  # fmt: skip
+    with scripted(script) as (url, _):
+        got = bars(url, 3)
+    assert [(one.bucket, one.first) for one in got] == [(at(0), True), (at(3), True), (at(4), False)]
+
+
 def test_a_silent_connection_is_given_up(bars: Callable[..., list[Bar]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("barwright.client.clients.SILENCE", 0.2)
     first = says({"type": "bars", "bars": [bar(0)], "event": "a"}, stay=True)

@@ -72,6 +72,7 @@ def test_a_backup_and_kafka_give_back_every_tick(
                 eventually(lambda: landed(world) > held + 200, True)
                 future = bars(api)
                 eventually(lambda: world.one("select rev from meta") > backup.rev, True)
+                epoch = world.one("select epoch from meta")
         finally:
             count = feed.end()
         for role in roles:
@@ -87,6 +88,7 @@ def test_a_backup_and_kafka_give_back_every_tick(
         assert sum(int(to_come.replace(",", "")) for _, to_come, _ in told) == count - held
         assert {lost for _, _, lost in told} == {"0"}
         assert landed(world) == held
+        assert world.one("select epoch from meta") != epoch
         with serving(database, valkey.url, tmp_path / "serve-2.log") as api:
             apis[0] = api
             old = bars(api)
