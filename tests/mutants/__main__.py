@@ -21,7 +21,7 @@ from tests import services
 from tests.mutants.mutant import ROOT, Mutant, mutants
 
 LINKED = (".venv", ".jars", "api/web/dist", "tests/timescaledb/node_modules")  # not in git, and not mutated
-_PASSED = re.compile(r"\b[1-9][0-9]* passed\b")
+_PASSED = re.compile(r"^(PASSED) (\S+?)(?:\[| |$)", re.MULTILINE)
 _FAILED = re.compile(r"^(FAILED|ERROR) (\S+?)(?:\[| |$)", re.MULTILINE)
 
 
@@ -55,17 +55,15 @@ def main(only: Sequence[str], whole: bool, jobs: int, no_control: bool, output: 
         raise click.ClickException(f"there is no mutant {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as temporary, _servers(Path(temporary)), ThreadPoolExecutor(jobs) as pool:
         clean = _copy(Path(temporary, "clean"))
-        tests = [] if no_control else list(dict.fromkeys(tuple(mutant.tests) for mutant in chosen))
-        controls = {selection: pool.submit(_run, clean, selection) for selection in tests}
+        sound = pool.submit(_sound, clean, [] if no_control else chosen)
         trials = [
             pool.submit(_try, _copy(Path(temporary, str(n))), mutant, whole) for n, mutant in enumerate(chosen)
         ]  # fmt: skip
         results = []
         for mutant, trial in zip(chosen, trials, strict=True):
             result = trial.result()
-            control = controls.get(tuple(mutant.tests))
-            if control and control.result()[0]:
-                result.outcome, result.by = "broken", f"{control.result()[1]} fails without the bug"
+            if not no_control and (unsound := set(mutant.tests) - sound.result()[mutant.words]):
+                result.outcome, result.by = "broken", f"without the bug {min(unsound)} does not pass"
             results.append(result)
             click.echo(f"{result.name}: {result.outcome} {result.by} ({result.seconds:.0f} s)")
             if output:
@@ -124,7 +122,7 @@ def _try(tree: Path, mutant: Mutant, whole: bool) -> Result:
     file = tree / mutant.file
     file.write_text(mutant.planted(file.read_text()))
     try:
-        status, by, seconds = _run(tree, mutant.tests)
+        status, by, seconds = _run(tree, [*mutant.tests, *mutant.words])
         if status == 0 and whole:
             status, by, more = _run(tree, ["-m", "not slow"])
             seconds += more
@@ -134,12 +132,31 @@ def _try(tree: Path, mutant: Mutant, whole: bool) -> Result:
     return Result(mutant.name, mutant.file, mutant.harm, outcome, by, seconds)
 
 
+def _sound(tree: Path, chosen: Sequence[Mutant]) -> dict[tuple[str, ...], set[str]]:
+    """The tests that pass without a bug, and the words they were chosen by: one session for each such choice."""
+    tests: dict[tuple[str, ...], dict[str, None]] = {}
+    for mutant in chosen:
+        tests.setdefault(mutant.words, {}).update(dict.fromkeys(mutant.tests))
+    found = {}
+    for words, names in tests.items():
+        done = _pytest(tree, "-rpfE", *names, *words)
+        passed, failed = ({match[2] for match in pattern.finditer(done.stdout)} for pattern in (_PASSED, _FAILED))
+        if failed:
+            click.echo(done.stdout[-4000:], err=True)
+        found[words] = passed - failed
+    return found
+
+
+def _pytest(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *words]
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+
+
 def _run(tree: Path, tests: Sequence[str]) -> tuple[int, str, float]:
     """Status of pytest, the first test that failed (or what else there is to say), and seconds."""
-    words = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider", "-rfE", *tests]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     began = time.monotonic()
-    done = subprocess.run(words, cwd=tree, env=environment, capture_output=True, text=True)
+    done = _pytest(tree, "-x", "-rpfE", *tests)
     seconds = time.monotonic() - began
     found = _FAILED.search(done.stdout)
     if done.returncode and (found is None or found[1] == "ERROR" or done.returncode != 1):

@@ -9,8 +9,8 @@ LIST = Path(__file__).with_name("mutants.toml")
 
 
 class Mutant(NamedTuple):
-    """`text` stands once in `file` and becomes `becomes`; then `harm` is what a user suffers and `tests`, arguments of
-    pytest, are to find it."""
+    """`text` stands once in `file` and becomes `becomes`; then `harm` is what a user suffers and `tests` are to find
+    it, chosen among by further `words` of pytest's command line."""
 
     name: str
     file: str
@@ -18,6 +18,7 @@ class Mutant(NamedTuple):
     becomes: str
     harm: str
     tests: list[str]
+    words: tuple[str, ...] = ()
 
     def planted(self, source: str) -> str:
         """The file with the bug. ValueError where the text does not stand in it exactly once."""
@@ -30,4 +31,5 @@ class Mutant(NamedTuple):
 
 def mutants() -> list[Mutant]:
     """All of them, in the order of the list."""
-    return [Mutant(**one) for one in tomllib.loads(LIST.read_text())["mutant"]]
+    found = tomllib.loads(LIST.read_text())["mutant"]
+    return [Mutant(**{**one, "words": tuple(one.get("words", ()))}) for one in found]
