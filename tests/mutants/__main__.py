@@ -50,7 +50,8 @@ class Result:
 )
 def main(only: Sequence[str], whole: bool, jobs: int, no_control: bool, output: Path | None) -> None:
     """Plant bugs, each in a tree of its own, and say which test found it. Status 1 where one survives."""
-    chosen = [mutant for mutant in mutants() if not only or mutant.name in only]
+    known = mutants()
+    chosen = [mutant for mutant in known if not only or mutant.name in only]
     if unknown := set(only) - {mutant.name for mutant in chosen}:
         raise click.ClickException(f"there is no mutant {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as temporary, _servers(Path(temporary)), ThreadPoolExecutor(jobs) as pool:
@@ -67,7 +68,7 @@ def main(only: Sequence[str], whole: bool, jobs: int, no_control: bool, output: 
             results.append(result)
             click.echo(f"{result.name}: {result.outcome} {result.by} ({result.seconds:.0f} s)")
             if output:
-                _put(output, results)
+                _put(output, results, known)
     click.echo(_summary(results))
     sys.exit(any(result.outcome != "killed" for result in results))
 
@@ -91,14 +92,14 @@ def _servers(home: Path) -> Iterator[None]:
         yield
 
 
-def _put(output: Path, results: Sequence[Result]) -> None:
+def _put(output: Path, results: Sequence[Result], mutants: Sequence[Mutant]) -> None:
     """Rows of mutants that were not tried this time, and are still there, stay."""
     kept = output.with_suffix(".json")
     rows = {row["name"]: Result(**row) for row in json.loads(kept.read_text())} if kept.exists() else {}
     rows |= {result.name: result for result in results}
-    known = [rows[mutant.name] for mutant in mutants() if mutant.name in rows]
+    known = [rows[mutant.name] for mutant in mutants if mutant.name in rows]
     kept.write_text(json.dumps([asdict(result) for result in known], indent=1) + "\n")
-    output.write_text(_table(known))
+    output.write_text(_table(known, mutants))
 
 
 def _copy(tree: Path) -> Path:
@@ -177,12 +178,12 @@ def _summary(results: Sequence[Result]) -> str:
     )
 
 
-def _table(results: Sequence[Result]) -> str:
+def _table(results: Sequence[Result], mutants: Sequence[Mutant]) -> str:
     lines = ["| planted bug | in | what a user would suffer | found by | s |", "|---|---|---|---|---|"]
     for result in results:
         by = f"`{result.by.removeprefix('tests/')}`" if result.outcome == "killed" else f"**{result.outcome}**"
         lines.append(f"| {result.name} | `{result.file}` | {result.harm} | {by} | {result.seconds:.0f} |")
-    untried = [mutant.name for mutant in mutants() if mutant.name not in {result.name for result in results}]
+    untried = [mutant.name for mutant in mutants if mutant.name not in {result.name for result in results}]
     rest = [f"Not tried yet: {'; '.join(untried)}.", ""] if untried else []
     return "\n".join([*lines, "", _summary(results) + ".", "", *rest])
 
