@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from tests import services
-from tests.mutants.mutant import ROOT, Mutant, mutants
+from tests.mutants.mutant import ROOT, Mutant, mutants, place_of
 
 LINKED = (".venv", ".jars", "api/web/dist", "tests/timescaledb/node_modules")  # not in git, and not mutated
 _PASSED = re.compile(r"^(PASSED) (\S+?)(?:\[| |$)", re.MULTILINE)
@@ -140,7 +140,7 @@ def _sound(tree: Path, chosen: Sequence[Mutant]) -> dict[tuple[str, ...], set[st
         tests.setdefault(mutant.words, {}).update(dict.fromkeys(mutant.tests))
     found = {}
     for words, names in tests.items():
-        done = _pytest(tree, "-rpfE", *names, *words)
+        done = _pytest(tree, "-rpfE", *sorted(names, key=place_of), *words)
         passed, failed = ({match[2] for match in pattern.finditer(done.stdout)} for pattern in (_PASSED, _FAILED))
         if failed:
             click.echo(done.stdout[-4000:], err=True)

@@ -33,3 +33,10 @@ def mutants() -> list[Mutant]:
     """All of them, in the order of the list."""
     found = tomllib.loads(LIST.read_text())["mutant"]
     return [Mutant(**{**one, "words": tuple(one.get("words", ()))}) for one in found]
+
+
+def place_of(test: str) -> tuple[str, int]:
+    """Where a test stands: the file, and where in it; some follow what those before them left. ValueError where it is
+    not there."""
+    path, _, name = test.partition("::")
+    return path, (ROOT / path).read_text().index(f"def {name}(")
