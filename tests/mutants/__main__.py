@@ -22,13 +22,14 @@ from tests.mutants.mutant import ROOT, Mutant, mutants, place_of
 
 LINKED = (".venv", ".jars", "api/web/dist", "tests/timescaledb/node_modules")  # not in git, and not mutated
 _PASSED = re.compile(r"^(PASSED) (\S+?)(?:\[| |$)", re.MULTILINE)
+_WHY = re.compile(r"^E +(.*)$", re.MULTILINE)
 _FAILED = re.compile(r"^(FAILED|ERROR) (\S+?)(?:\[| |$)", re.MULTILINE)
 
 
 @dataclass
 class Result:
     """What became of a mutant: `killed` by a test, `survived`, or `broken` where no test failed, but a fixture or the
-    import of a file did: that is no bug that a test found."""
+    import of a file did: that is no bug that a test found. `why` is the first thing that the test says."""
 
     name: str
     file: str
@@ -36,6 +37,7 @@ class Result:
     outcome: str
     by: str
     seconds: float
+    why: str = ""
 
 
 @click.command()
@@ -123,14 +125,14 @@ def _try(tree: Path, mutant: Mutant, whole: bool) -> Result:
     file = tree / mutant.file
     file.write_text(mutant.planted(file.read_text()))
     try:
-        status, by, seconds = _run(tree, [*mutant.tests, *mutant.words])
+        status, by, why, seconds = _run(tree, [*mutant.tests, *mutant.words])
         if status == 0 and whole:
-            status, by, more = _run(tree, ["-m", "not slow"])
+            status, by, why, more = _run(tree, ["-m", "not slow"])
             seconds += more
     finally:
         shutil.rmtree(tree)
     outcome = "survived" if status == 0 else "killed" if by.startswith("tests/") else "broken"
-    return Result(mutant.name, mutant.file, mutant.harm, outcome, by, seconds)
+    return Result(mutant.name, mutant.file, mutant.harm, outcome, by, seconds, why)
 
 
 def _sound(tree: Path, chosen: Sequence[Mutant]) -> dict[tuple[str, ...], set[str]]:
@@ -154,19 +156,20 @@ def _pytest(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
 
 
-def _run(tree: Path, tests: Sequence[str]) -> tuple[int, str, float]:
-    """Status of pytest, the first test that failed (or what else there is to say), and seconds."""
+def _run(tree: Path, tests: Sequence[str]) -> tuple[int, str, str, float]:
+    """Status of pytest, the first test that failed (or what else there is to say), what it says, and seconds."""
     began = time.monotonic()
     done = _pytest(tree, "-x", "-rpfE", *tests)
     seconds = time.monotonic() - began
-    found = _FAILED.search(done.stdout)
+    found, said = _FAILED.search(done.stdout), _WHY.search(done.stdout)
+    why = said[1][:200] if said else ""
     if done.returncode and (found is None or found[1] == "ERROR" or done.returncode != 1):
         click.echo(done.stdout[-4000:] + done.stderr[-2000:], err=True)
     if found is None or done.returncode == 0:
         if not _PASSED.search(done.stdout):
-            return done.returncode or 5, "(no test ran)", seconds
-        return done.returncode, f"(status {done.returncode})" if done.returncode else "", seconds
-    return done.returncode, found[2] if found[1] == "FAILED" else f"({found[2]} could not begin)", seconds
+            return done.returncode or 5, "(no test ran)", why, seconds
+        return done.returncode, f"(status {done.returncode})" if done.returncode else "", why, seconds
+    return done.returncode, found[2] if found[1] == "FAILED" else f"({found[2]} could not begin)", why, seconds
 
 
 def _summary(results: Sequence[Result]) -> str:
