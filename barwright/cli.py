@@ -75,8 +75,14 @@ def feed() -> None:
 @cli.command()
 def ingest() -> None:
     """Land Kafka's messages in the database, each once. Run several to share the work."""
+    import gc
+
     from barwright.ingest import consume as role
 
+    # What waits in queues is freed by its reference counts. Looking through all of it and all modules for cycles, each
+    # 700 objects, took a sixth of the time.
+    gc.freeze()
+    gc.set_threshold(50_000)
     _until_stopped("ingest", role.run)
 
 

@@ -5,24 +5,22 @@ An extra, `barwright[fast]`: chosen by KAFKA_CLIENT=confluent.
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
-import tenacity
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka import KafkaError as Code
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from barwright.ingest.confluent_topics import PATIENCE, ClientError, Topics, translated
 from barwright.ingest.kafka import (
     FETCH_BYTES,
     METADATA_MS,
     MOST_RECORDS,
     PARTITION_BYTES,
-    KafkaError,
     OutOfRangeError,
     Partition,
     demand_broker,
@@ -33,19 +31,8 @@ from barwright.settings import Settings
 _OUT: Final = {Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE, Code._NO_OFFSET}
 # Errors of the client's own that joining again mends, or explains.
 _JOIN: Final = {Code._MAX_POLL_EXCEEDED, Code._AUTHENTICATION}
-# Seconds: how long an answer of a broker may take; how long leaving the group may.
-PATIENCE: Final = 5.0
+# Seconds that leaving the group may take.
 LEAVING: Final = 3.0
-_MASK: Final = 2**64 - 1
-# A new topic has no leader for a moment. kafka-python asks again by itself.
-_AGAIN: Final = tenacity.Retrying(
-    retry=tenacity.retry_if_exception(lambda error: isinstance(error, KafkaException) and error.args[0].retriable()),
-    wait=tenacity.wait_fixed(0.1), stop=tenacity.stop_after_delay(PATIENCE), reraise=True,
-)  # fmt: skip
-
-
-class ClientError(KafkaError):  # type: ignore[misc]
-    """What librdkafka says went wrong, as an error that the group's loop knows: it joins again."""
 
 
 class Member:
@@ -70,7 +57,6 @@ class Member:
         self._failure: ClientError | None = None
         self._lock, self._closed = threading.Lock(), False
         common = librdkafka(settings) | {"client.id": f"barwright-{group}", "error_cb": self._fail, "log_level": 0}
-        self._admin = AdminClient(common)
         self._client = Consumer(
             common
             | {
@@ -96,14 +82,14 @@ class Member:
                 "enable.partition.eof": True,
             }
         )
-        self._topics = _Topics(self._admin, list(topics), pattern)
+        self._topics = Topics(AdminClient(common), list(topics), pattern)
         self._subscribed: list[str] = []
         self._topics.start()
 
     def poll(self, timeout: float) -> Mapping[Partition, list[tuple[int, bytes | None]]]:
         """See kafka.Consumer."""
         self._raise()
-        with _translated():
+        with translated():
             self._follow()
             first = self._client.poll(timeout)
             if first is None:
@@ -217,23 +203,12 @@ class Member:
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
         """See kafka.Consumer."""
-        starts, ends = self._offsets(partitions, OffsetSpec.earliest()), self.ends(partitions)
+        starts, ends = self._topics.offsets(partitions, OffsetSpec.earliest()), self.ends(partitions)
         return {partition: (starts[partition], ends[partition]) for partition in partitions}
 
     def ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """See kafka.Consumer."""
-        return self._offsets(partitions, OffsetSpec.latest())
-
-    def _offsets(self, partitions: Collection[Partition], spec: OffsetSpec) -> dict[Partition, int]:
-        if not partitions:
-            return {}
-        asked = {TopicPartition(*partition): spec for partition in partitions}
-        with _translated():
-            return _AGAIN(self._asked, asked)
-
-    def _asked(self, asked: dict[TopicPartition, OffsetSpec]) -> dict[Partition, int]:
-        told = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=PATIENCE)
-        return {Partition(tp.topic, tp.partition): answer.result().offset for tp, answer in told.items()}
+        return self._topics.offsets(partitions, OffsetSpec.latest())
 
     def end_of(self, partition: Partition) -> int:
         """See kafka.Consumer."""
@@ -248,7 +223,7 @@ class Member:
     def positions(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """See kafka.Consumer."""
         asked = [p for p in self.assignment().intersection(partitions) if self._held[p] is not None]
-        with _translated():
+        with translated():
             told = {Partition(tp.topic, tp.partition): tp.offset for tp in
                     self._client.position([TopicPartition(*p) for p in asked])} if asked else {}  # fmt: skip
         return {p: max(told.get(p, 0), self._held[p] or 0, self._eof.get(p, 0)) for p in asked}
@@ -260,7 +235,7 @@ class Member:
 
     def committed(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """See kafka.Consumer."""
-        with _translated():
+        with translated():
             told = self._client.committed([TopicPartition(*p) for p in partitions], timeout=PATIENCE)
         return {Partition(tp.topic, tp.partition): tp.offset for tp in told if tp.offset >= 0}
 
@@ -272,58 +247,3 @@ class Member:
         leaving = threading.Thread(target=self._client.close, daemon=True)
         leaving.start()
         leaving.join(LEAVING)
-
-
-class _Topics(threading.Thread):
-    """Looks every METADATA_MS which topics there are of those wanted, and what their ids are."""
-
-    def __init__(self, admin: AdminClient, names: list[str], pattern: str | None) -> None:
-        super().__init__(name="topics", daemon=True)
-        self._admin, self._fixed, self._pattern = admin, names, re.compile(pattern) if pattern else None
-        self.names, self.ids = names, dict[str, UUID]()
-        self._over, self._lock = threading.Event(), threading.Lock()
-
-    def run(self) -> None:
-        """Look until closed; a broker that is away is asked again."""
-        while not self._over.is_set():
-            self.look()
-            self._over.wait(METADATA_MS / 1000)
-
-    def look(self) -> None:
-        """Look now; what was known stays where no broker answers."""
-        with self._lock, suppress(KafkaException):
-            self._look()
-
-    def _look(self) -> None:
-        names = self._fixed
-        if self._pattern:
-            there = self._admin.list_topics(timeout=PATIENCE).topics
-            names = sorted(filter(self._pattern.match, there))
-        self.ids = dict(self._identified(names))
-        self.names = names
-
-    def _identified(self, names: list[str]) -> Iterator[tuple[str, UUID]]:
-        if not names:
-            return
-        for name, answer in self._admin.describe_topics(TopicCollection(names), request_timeout=PATIENCE).items():
-            try:
-                told = answer.result().topic_id
-            except KafkaException as error:
-                if error.args[0].code() != Code.UNKNOWN_TOPIC_OR_PART:
-                    raise
-            else:
-                high, low = told.get_most_significant_bits() & _MASK, told.get_least_significant_bits() & _MASK
-                yield name, UUID(int=high << 64 | low)
-
-    def close(self) -> None:
-        """Look no more."""
-        self._over.set()
-        self.join(PATIENCE)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except KafkaException as error:
-        raise ClientError(str(error)) from error
