@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import statistics
 import subprocess
 import time
@@ -69,16 +70,25 @@ def server(home: Path, pg_port: int = 0) -> Iterator[int]:
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
     try:
-        for _ in range(300):
-            try:
-                ask(port, "select 1")
-                break
-            except OSError:
-                time.sleep(0.1)
+        for used in filter(None, (port, pg_port)):
+            _listens(used, process)
+        ask(port, "select 1")
         yield port
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _listens(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until it does. Raises TimeoutError after two minutes, or when the process has ended."""
+    for _ in range(1200):
+        with socket.socket() as link:
+            if link.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise TimeoutError(f"QuestDB does not listen on port {port}")
 
 
 def fetched(home: Path) -> Path:

@@ -12,6 +12,7 @@ import pytest
 from bench import __main__ as bench
 from bench import frames, growth, market, peers, picture
 from tests import oracle
+from tests.services import ROOT
 
 
 def test_bars_of_pandas_duckdb_and_polars_are_the_oracles() -> None:
@@ -39,6 +40,11 @@ def test_a_wrong_bar_is_no_peers(within: float) -> None:
         frames.same(right, {}, within, "x")
     with pytest.raises(AssertionError, match=r"instead of 1\.5"):
         frames.same(right, {("A", 0): (Decimal("1.50001"), 2)}, within, "x")
+
+
+def test_the_picture_shows_the_figures_that_are_kept() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "peers.json").read_text())
+    assert (ROOT / "docs" / "bench.svg").read_text() == picture.picture(result)
 
 
 @pytest.mark.slow
