@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
+from psycopg import errors
 from psycopg import sql as psql
 from psycopg.types.numeric import Int8
 
@@ -18,6 +19,7 @@ from barwright.api.encode import COLUMNS, NULL
 from barwright.api.errors import ApiError, unavailable, unknown_symbol
 from barwright.api.intervals import LEVELS, Interval, moment
 from barwright.api.span import Query, derived_many_query, rest
+from barwright.api.stream.carry import Carry, Held
 from barwright.api.stream.state import Bar, State, following
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Series:
         self.symbol = symbol
         self.followers = 0
         self.state: State | None = None
+        self.held: Held | None = None  # see Carry
         self.error: ApiError | None = None  # it is gone, or the first read of it failed
         self.moved = asyncio.Event()
 
@@ -89,6 +92,7 @@ class Lane:
         self.series: dict[str, Series] = {}
         self.dirty: dict[str, None] = {}  # in order of asking
         self.edge: int | None = None
+        self.carry = Carry() if interval.name == "1m" and not interval.derived else None
         self.wake = asyncio.Event()
         self.task = asyncio.create_task(self.run(), name=f"lane {interval.key}")
 
@@ -137,24 +141,41 @@ class Lane:
         self.look_at(symbols)
 
     async def _read(self, symbols: list[str]) -> None:
-        """A new state for each, from one snapshot."""
+        """A new state for each, from one snapshot; as far as possible from what is carried."""
+        if self.hub.follower.look is None:
+            await self.hub.follower.ask()
+        if self.carry and await self.carry.ready(self.hub.database):
+            try:
+                await self._look(symbols, self.carry)
+            except errors.InvalidColumnReference:  # of compressed ticks
+                self.carry.pause()
+            else:
+                return
+        await self._look(symbols, None)
+
+    async def _look(self, symbols: list[str], carry: Carry | None) -> None:
         follower = self.hub.follower
-        if follower.look is None:
-            await follower.ask()
         assert follower.look is not None
-        states = [series.state for series in self._present(symbols)]
-        lo = min((state.edge for state in states if state), default=closed_before(self.interval, follower.look))
+        present = self._present(symbols)
+        lo = min((one.state.edge for one in present if one.state), default=closed_before(self.interval, follower.look))
         lo = min(lo, closed_before(self.interval, follower.look))
         asked = time.monotonic()
-        query = self._query(symbols, lo)
+        query = None if carry else self._query(symbols, lo)
+        queries = carry.queries(present, lo) if carry else [query] if query else []
         async with self.hub.database.snapshot() as snapshot:
             [news], known, *rows = await snapshot.fetch_all(
                 (READING["look"], {"seen": Int8(follower.rev)}),
                 (READING["known"], {"symbols": symbols}),
-                *([query] if query else []),
+                *queries,
                 last=query is not None,
             )
-            found = rows[0] if query else await self._stalled(snapshot, known, lo)
+            if carry:
+                found, others = carry.take(present, lo, *rows)
+                if others:
+                    [more] = await snapshot.fetch_all(self._tails(others, lo), last=True)
+                    found += more
+            else:
+                found = rows[0] if query else await self._stalled(snapshot, known, lo)
         seen = look(news)
         self.hub.follower.hear(seen, asked)
         bars: dict[str, list[Bar]] = {symbol: [] for (symbol,) in known}
@@ -167,9 +188,12 @@ class Lane:
     def _query(self, symbols: list[str], lo: int) -> Query | None:
         """The bars from a time on; None where a query that names every bucket would be too long."""
         if not self.interval.derived:
-            return TAILS_SQL[self.interval.name], {"symbols": symbols, "lo": moment(lo), "null": NULL}
+            return self._tails(symbols, lo)
         end = self._end()
         return derived_many_query(self.interval, symbols, (lo, end)) if end <= self.interval.after(lo, MOST) else None
+
+    def _tails(self, symbols: list[str], lo: int) -> Query:
+        return TAILS_SQL[self.interval.name], {"symbols": symbols, "lo": moment(lo), "null": NULL}
 
     async def _stalled(self, snapshot: Snapshot, symbols: list[Row], lo: int) -> list[Row]:
         """The same while the watermark is far behind: where there are days that have bars."""
