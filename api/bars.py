@@ -29,6 +29,7 @@ from barwright.api.span import Window, after_window, bars_query, first_window, r
 
 TRIES = 3  # of an answer from blocks that a revision overtakes meanwhile, before one snapshot gives all of it
 WIDER = 4  # how much wider the window of the second look is; beyond it the database finds the bars of a sparse symbol
+AT_ONCE = 4  # symbols of one request that are read at a time: fifty would wait for connections until some are refused
 Pick = Callable[[int, int, int, bool], Awaitable[Picked]]  # lo, hi, how many, backwards
 
 
@@ -82,7 +83,13 @@ class Bars:
 
     async def read(self, query: BarsQuery) -> Answer:
         """The answer to a request for JSON; ApiError 404, 503."""
-        parts = await asyncio.gather(*(self._read(part) for part in query.each()))
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def read(part: BarsQuery) -> Answer:
+            async with room:
+                return await self._read(part)
+
+        parts = await asyncio.gather(*(read(part) for part in query.each()))
         return together(query, parts) if query.several else parts[0]
 
     async def slice(

@@ -15,6 +15,7 @@ from barwright import migrations
 from barwright.settings import Settings
 from tests import services
 from tests.api.conftest import serving
+from tests.fuzz import limits
 from tests.fuzz.records import Records
 from tests.fuzz.requests import Requests, lines, peak, settings, shown, sockets
 
@@ -24,9 +25,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--limits", action="store_true", help="the largest of everything, and the next beyond it")
     asked = parser.parse_args()
     cases, seed = asked.cases, asked.seed
-    print(f"seed {seed}, {cases:,} cases", flush=True)
+    print("limits" if asked.limits else f"seed {seed}, {cases:,} cases", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -34,8 +36,19 @@ def main() -> None:
             for cache in services.server("REDIS_URL", lambda: services.valkey(home)):
                 with services.new_database(server.url) as url:
                     migrations.upgrade(Settings(database_url=url))
+                    if asked.limits:
+                        measure(url, cache.url, home)
+                        return
                     run(url, cache.url, home, seed, cases)
     print(f"crashes 0, 5xx 0, good rows lost 0; {time.monotonic() - began:.0f} s", flush=True)
+
+
+def measure(database: str, redis: str, home: Path) -> None:
+    """The table of limits; AssertionError names the rows that need more memory than they may."""
+    limits.filled(database)
+    with serving(database, redis, home / "serve.log") as api:
+        print("| limit | the largest allowed | beyond it | peak memory |\n|---|---|---|---|")
+        limits.table(api)
 
 
 def run(database: str, redis: str, home: Path, seed: int, cases: int) -> None:

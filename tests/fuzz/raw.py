@@ -6,7 +6,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tests.api.conftest import Api
+import httpx
+
+from tests.api.conftest import Api, eventually
 
 PING = b"\x89\xfd\0\0\0\0" + b"p" * 125  # masked by nothing
 
@@ -43,16 +45,17 @@ def unread_pings(api: Api, pings: int) -> None:
         for _ in range(pings // 1_000):
             connection.sendall(PING * 1_000)
         # What it has read it has answered, or not; then it hears of the end.
-        api.get("/health/live")
+        eventually(lambda: api.get("/health/live"), 60, httpx.HTTPError)
 
 
-def endless_trailers(api: Api, most: int) -> int:
+def endless_trailers(api: Api, most: int, end: bytes = b"") -> int:
     """The status that a body's trailers of so many bytes are answered with; 0 where the server just hangs up."""
     with connected(api) as connection:
         connection.sendall(b"PUT /v1/symbols/X HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
         with suppress(BrokenPipeError, ConnectionResetError):
             for _ in range(0, most, 16_384):
                 connection.sendall(b"a: %s\r\n" % (b"b" * 1_000) * 16)
+            connection.sendall(end)
         with suppress(ConnectionResetError):
             return int(connection.recv(65_536).partition(b" ")[2][:3] or 0)
         return 0

@@ -143,7 +143,7 @@ def settings(seed: int, first: int, cases: int) -> Counter[str]:
     return counts
 
 
-def peak(pid: int) -> int:
+def peak(pid: int | str) -> int:
     """The most memory a process ever had, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.api.conftest import Api, api, dsn  # noqa: F401
+from tests.fuzz import limits
 from tests.fuzz.raw import endless_trailers, unread_pings
 from tests.fuzz.records import Records
 from tests.fuzz.requests import Requests, lines, peak, settings, sockets
@@ -53,3 +54,11 @@ def test_pings_whose_pongs_nobody_reads_are_not_kept(api: Api) -> None:  # noqa:
 
 def test_trailers_without_end_are_refused(api: Api) -> None:  # noqa: F811
     assert endless_trailers(api, 2**20) == 431
+
+
+def test_the_largest_of_everything_and_what_lies_beyond_take_no_more_memory_than_they_may(api: Api, dsn: str) -> None:  # noqa: F811
+    limits.filled(dsn)
+    rows = {row.limit: row for row in limits.table(api, quick=True)}
+    assert [row.limit for row in rows.values() if row.largest.startswith("5") or row.beyond.startswith("5")] == []
+    assert rows["WebSocket: subscriptions of one: 100"].beyond == "400 too_many"
+    assert rows["REST: bytes of a URL: 8,192"].beyond == "414 url_too_long"
