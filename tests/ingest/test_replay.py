@@ -15,7 +15,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from barwright.embedded.ports import free_port
 from barwright.errors import BarwrightError
-from barwright.ingest.replay import TOGETHER, Trades
+from barwright.ingest import replay
+from barwright.ingest.replay import TOGETHER, Sender, Trades
 from barwright.ingest.ticks import Trade
 from tests.ingest.conftest import World
 
@@ -199,6 +200,21 @@ def test_a_file_reaches_kafka_whole_and_in_order(world: World, tmp_path: Path) -
             "type": "trade", "symbol": symbol, "ts": 1570752011620 + place, "id": str(place),
             "price": f"{place + 1}.5", "size": "0.25", "side": "buy" if place % 3 else "sell",
         }  # fmt: skip
+
+
+def test_trades_of_ever_new_symbols_are_not_held_back_until_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "MOST_HELD", 50)
+    sender = Sender(world.settings)
+    try:
+        for n in range(120):
+            sender.add(Trade(f"S{n}", 1_677_628_800_000, "1", "1", str(n)))
+            assert len(sender._held) < 50
+        sender.finish()
+        assert sender.acknowledged == 120
+    finally:
+        sender.close()
 
 
 def test_bad_lines_are_counted_in_the_exit_message_and_the_good_ones_sent(world: World) -> None:
