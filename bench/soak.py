@@ -183,6 +183,7 @@ def main(minutes: float, every: float, file: Path | None) -> None:
         stack.callback(over.set)
         base = f"http://127.0.0.1:{port}"
         _until_ready(base)
+        _until_known(dsn)
         result = {"machine": machine(database), "minutes": minutes, "ticks_per_s": RATE, "symbols": SYMBOLS}
         result |= asyncio.run(watch(dsn, base, processes, sent, minutes * 60, every))
         result["sent"] = sent[0]
@@ -205,6 +206,17 @@ def _until_ready(base: str) -> None:
             pass
         time.sleep(0.1)
     raise TimeoutError("the API is not ready")
+
+
+def _until_known(dsn: str) -> None:
+    """Who subscribes to a symbol that has not come yet is told so once and hears nothing."""
+    with sql.connect(dsn, "bench", autocommit=True) as connection:
+        for _ in range(600):
+            row = connection.execute("select count(*) from symbols").fetchone()
+            if row and row[0] == SYMBOLS:
+                return
+            time.sleep(0.1)
+    raise TimeoutError("no ticks arrive")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,19 @@ def test_without_a_start_it_begins_with_the_bar_that_closed_last(api: Api, marke
     assert [bar["bucket"][14:16] for bar in bars["bars"]] == ["02", "03", "04"]
 
 
+def test_the_live_bar_where_ticks_are_compressed(api: Api, market: Market, connection: Connection) -> None:
+    """They have no transactions' ids: what is open is added up by the view."""
+    if market.engine.name != "timescaledb":
+        pytest.skip("it compresses no ticks")
+    connection.execute("alter table ticks set (timescaledb.enable_columnstore, timescaledb.segmentby = 'symbol')")
+    connection.execute("select compress_chunk(c) from show_chunks('ticks', newer_than => %s) as c", (market.start,))
+    with socket(api, f"?symbol={market.symbol}&interval=1m") as opened:
+        read(opened, "live")
+        market.insert(market.trade("01-01 00:04:20", "200"))
+        [message] = read(opened, "bar")
+        assert message["bar"]["high"] == 200
+
+
 def test_a_start_that_has_not_come_yet(api: Api, market: Market) -> None:
     with socket(api) as opened:
         subscribe(opened, symbol=market.symbol, interval="1m", start=market.at("01-01 00:05").isoformat())
