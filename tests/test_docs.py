@@ -103,9 +103,13 @@ def made(words: list[str]) -> None:
 
 
 def measured(words: list[str]) -> None:
-    """`python -m bench --only PART`."""
-    assert words[1:4] == ["-m", "bench", "--only"]
-    assert (ROOT / "bench" / f"{words[4]}.py").exists()
+    """`python -m bench --only PART`, or one of its modules by itself: `python -m bench.looks`."""
+    assert words[1] == "-m"
+    package, _, module = words[2].partition(".")
+    assert package == "bench"
+    if not module:
+        assert words[3] == "--only"
+    assert (ROOT / "bench" / f"{module or words[4]}.py").exists()
 
 
 def queried(words: list[str]) -> None:
