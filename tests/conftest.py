@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import settings
 
 from barwright import migrations
 from barwright.settings import Settings
@@ -21,6 +22,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """A test's broker lives for seconds: with one compiler, and trained, it costs 1.4 s of processor time, not 7."""
     if not hasattr(config, "workerinput") and "KAFKA_BOOTSTRAP_SERVERS" not in os.environ:
         training.begin()
+
+
+# 200 ms for an example, the default, are exceeded by any where the machine has other work.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_report_header() -> list[str]:

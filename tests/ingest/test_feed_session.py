@@ -117,6 +117,18 @@ def test_leaving_and_merging_leave_no_hole(leaving: list[str | None]) -> None:
     assert spans[0][0] == stamp(START)
 
 
+def test_a_session_begins_where_the_last_of_those_who_share_it_joined() -> None:
+    sessions = Sessions("simulator", partition_of, 1.0)
+    items = [
+        *sessions.take(Subscribed(frozenset({"A"}), START)),
+        *sessions.take(Subscribed(frozenset({"B"}), START + 500_000)),
+    ]
+    items += [*sessions.take(Alive(START + 3_000_000)), *sessions.tick()]
+    found = covered(messages(items))
+    span = stamp(START + 500_000), stamp(START + 2_000_000)
+    assert found == {"A": [span], "B": [span]}
+
+
 def test_marks_number_and_count_over_many_partitions() -> None:
     sessions = Sessions("simulator", partition_of, 1.0)
     symbols = [f"M{n}" for n in range(20)]
