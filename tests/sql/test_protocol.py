@@ -68,7 +68,7 @@ def test_a_tick_that_waited_for_the_seal_sees_the_new_seal(new: New, connect: Co
 
 def test_the_seal_waits_for_an_open_ingest_transaction(new: New, connect: Connect) -> None:
     """What an open transaction inserted above the old seal is in the roll-up that follows the new one."""
-    m, ingest = new(), connect()
+    m, ingest, watch = new(), connect(), connect(autocommit=True)
     ingest.execute("select hold_seal()")
     m.connection.execute("select prepare_ticks(%s)", ([m.at("03-01 00:00")],))
     tick = m.trade("03-01 00:00:30", "7")
@@ -76,8 +76,7 @@ def test_the_seal_waits_for_an_open_ingest_transaction(new: New, connect: Connec
                    "values (%(symbol)s, %(ts)s, %(seq)s, %(price)s, %(size)s, %(side)s)", tick)  # fmt: skip
     m.ticks[tick["symbol"], tick["ts"], tick["seq"]] = tick
     sealed = in_thread(lambda: m.seal("03-02 00:00"))
-    time.sleep(0.2)
-    assert sealed.is_alive()
+    wait_for_lock(watch, m.connection.info.backend_pid)
     ingest.commit()
     sealed.join(10)
     m.check()
