@@ -249,7 +249,8 @@ def ask(api: str) -> None:
     [message] = re.findall(r"JSON\.stringify\((\{.*\})\)", script)
     with connect(f"{api.replace('http', 'ws')}/v1/stream") as socket:
         socket.send(re.sub(r"(\w+): ", r'"\1": ', message))
-        assert json.loads(socket.recv(10))["type"] in ("bars", "live")
+        message = json.loads(socket.recv(10))
+        assert message["type"] in ("bars", "live"), message
     for line in pages.blocks(services.ROOT / "docs" / "api.md", "python")[0].splitlines():
         told = line.replace("http://127.0.0.1:8000", api)
         frame = eval(told, {"polars": polars, "pandas": pandas, "httpx": httpx})

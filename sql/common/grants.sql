@@ -123,7 +123,7 @@ begin
             -- Imported bars replace others; what is deleted is so by land_import and purge_symbol.
             ('ticks', 'ingest', 'select,insert,update', null),
             ('ticks', 'maintain', 'select', null),
-            ('ticks', 'api', 'select', 'symbol,ts'),
+            ('ticks', 'api', 'select', null),
             ('ingest_offset', 'feed,ingest,maintain,api', 'select', null),
             ('ingest_offset', 'ingest', 'insert,update', null),
             ('ingest_offset', 'feed', 'delete', null),

@@ -129,5 +129,6 @@ select pg_snapshot_xmin(pg_current_snapshot())::text, {run}, late_below() <= %(l
 -- run: no query, but how a run of a server is told ({run})
     pg_postmaster_start_time()::text || ' ' || coalesce(pg_stat_get_bgwriter_stat_reset_time()::text, '')
 
--- carries: whether transactions' ids of ticks can be compared: on Citus each worker has its own
-select to_regclass('pg_dist_node') is null;
+-- carries: whether transactions' ids of ticks can be compared: on Citus each worker has its own, and roles of an older
+-- schema may not read ticks
+select to_regclass('pg_dist_node') is null and has_table_privilege('ticks', 'select');

@@ -64,15 +64,17 @@ def renew(pid: int | str = "self") -> None:
 
 
 def apart(does: Callable[[], str]) -> tuple[str, int]:
-    """What a function says in a process of its own, and the most memory that had, in MB."""
+    """What a function says in a process of its own, and the most memory that took, in MB; not what it began with, which
+    is that of whoever asks."""
 
     def run(end: Any) -> None:
         renew()
+        before = peak("self")
         try:
             said = does()
         except BaseException as error:
             said = f"FAILED: {error!r}"
-        end.send((said, peak("self")))
+        end.send((said, peak("self") - before))
 
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
@@ -117,25 +119,25 @@ def records(quick: bool) -> Iterator[Row]:
 
     if not quick:
         yield both(f"trades in one record: {ITEMS:,}", lambda: added("t", [trades(ITEMS)]),
-                   lambda: added("t", [trades(ITEMS + 1)]), 400)  # fmt: skip
+                   lambda: added("t", [trades(ITEMS + 1)]), 300)  # fmt: skip
     yield both(f"a record of {whole} MB of items that are refused; two", lambda: added("t", [refused()]),
-               lambda: added("t", [refused(), refused()]), 500)  # fmt: skip
+               lambda: added("t", [refused(), refused()]), 300)  # fmt: skip
     for topic in ("native", "cryptofeed", "binance", "cryptocompare")[: 1 if quick else 4]:
         yield _hostile(topic, whole * MB)
     other = b'{"e":"depthUpdate","b":"%s"}' % (b"x" * 20_000)
     yield both(f"bytes of records in one batch: {MOST_BYTES // MB} MB, and a run of 500",
                lambda: added("binance", [other] * (MOST_BYTES // len(other))),
-               lambda: added("binance", [other] * 2_000), 250)  # fmt: skip
+               lambda: added("binance", [other] * 2_000), 60)  # fmt: skip
     marks = [{"type": "mark", "event": "missed", "from": 0, "to": 86_340_000, "symbol": f"S{n}"} for n in range(13_000)]
     yield both(f"minutes that missed marks of a record cut: {MOST_CUTS:,}",
                lambda: added("t", [msgspec.json.encode(marks[: MOST_CUTS // 1440])]),
-               lambda: added("t", [msgspec.json.encode(marks)]), 250)  # fmt: skip
+               lambda: added("t", [msgspec.json.encode(marks)]), 60)  # fmt: skip
     new = [msgspec.json.encode([trade(n, symbol=f"N{n}") for n in range(8_000)])]
     yield both("symbols that ticks register: BARWRIGHT_MOST_SYMBOLS", lambda: added("t", new, 8_001),
-               lambda: added("t", new, 101), 250)  # fmt: skip
+               lambda: added("t", new, 101), 60)  # fmt: skip
     bound = 32 * MB
     yield both("a gzip batch, unpacked: BARWRIGHT_UNPACKED_BYTES, 32 MB", lambda: _unpacked(bound - 100, bound),
-               lambda: _unpacked((40 if quick else 900) * MB, bound), 400)  # fmt: skip
+               lambda: _unpacked((40 if quick else 900) * MB, bound), 120)  # fmt: skip
 
 
 def _hostile(topic: str, size: int) -> Row:
@@ -148,7 +150,7 @@ def _hostile(topic: str, size: int) -> Row:
         "cryptocompare": lambda: timed.replace(b"27180.12", digits),
     }[topic]
     return both(f"{topic}: a number of {size // MB} MB; nesting {size // MB} M deep", lambda: added(topic, [long()]),
-                lambda: added(topic, [b"[" * size, b'{"a":' * (size // 5)]), 300)  # fmt: skip
+                lambda: added(topic, [b"[" * size, b'{"a":' * (size // 5)]), 150)  # fmt: skip
 
 
 def _unpacked(size: int, most: int) -> str:
@@ -185,7 +187,7 @@ def files(quick: bool) -> Iterator[Row]:
         return f"{len(found)} trades; {''.join(told)}".strip("; ")
 
     yield both(f"replay: characters of a line of CSV: {MOST_LINE:,}", lambda: read(MOST_LINE - 1),
-               lambda: read((2 if quick else 100) * MB), 300)  # fmt: skip
+               lambda: read((2 if quick else 100) * MB), 60)  # fmt: skip
 
     def values(text: str) -> str:
         refused = 0
@@ -197,7 +199,7 @@ def files(quick: bool) -> Iterator[Row]:
         return f"{refused} of {len(Settings.model_fields)} refuse it, each by its name"
 
     yield both("settings: a value of 4,000 digits; of a million", lambda: values("9" * 4_000),
-               lambda: values("9" * MB), 250)  # fmt: skip
+               lambda: values("9" * MB), 60)  # fmt: skip
 
 
 def filled(database: str) -> None:
