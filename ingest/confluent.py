@@ -1,5 +1,5 @@
 """A group's member by confluent-kafka (librdkafka): where each message holds one tick, ingest takes 2.4 us of CPU for
-it, not 8.7; where it holds a hundred, 2.0, not 2.6.
+it, not 8.7; where it holds a hundred, 2.0, not 2.6, and yet lands fewer by the clock (bench/README.md).
 
 An extra, `barwright[fast]`: chosen by KAFKA_CLIENT=confluent.
 """

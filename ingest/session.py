@@ -224,7 +224,7 @@ class Session:
         if not topics:
             return
         with sql.connect(self.shared.settings.database_url, "ingest", autocommit=True) as connection:
-            taken = take_all(connection, topics, self._decoders)
+            taken = take_all(connection, topics, self._decoders, [writer.backend for writer in self.writers])
             if gone_back := behind(taken, self.consumer.committed(taken)):
                 renew_epoch(connection, gone_back)
                 # Told at once, so that the next to take them over finds nothing behind.

@@ -64,6 +64,7 @@ class Store:
     def __init__(self, url: str, clock: Clock, rules: Rules) -> None:
         self.clock, self.rules = clock, rules
         self.connection: Connection[Any] = sql.connect(url, "ingest", autocommit=True)
+        self.backend = self.connection.info.backend_pid
         self.connection.execute(Q["raise_decompression_limit"])
         asked = time.time()
         row = self.connection.execute(Q["engine"]).fetchone()

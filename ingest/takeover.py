@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -27,9 +27,9 @@ class Taken(NamedTuple):
 
 
 def take_all(
-    connection: psycopg.Connection[Any], topics: Mapping[Partition, UUID], decoders: Decoders
+    connection: psycopg.Connection[Any], topics: Mapping[Partition, UUID], decoders: Decoders, own: Collection[int]
 ) -> dict[Partition, Taken]:
-    """Claims on partitions of these topics.
+    """Claims on partitions of these topics; `own` are the server's processes that work for this one.
 
     A process that is frozen, or whose machine is gone, may hold them in a transaction. In the middle of a COPY no
     timeout of the server's ends that, elsewhere only idle_in_transaction_session_timeout, after 30 s: so we do. What
@@ -40,8 +40,9 @@ def take_all(
         return {partition: take(connection, partition, topic_id, decoders) for partition, topic_id in topics.items()}
     except psycopg.errors.LockNotAvailable:
         names, numbers = zip(*topics, strict=True)
-        ended = connection.execute(Q["end_holders"], {"topics": list(names), "partitions": list(numbers)}).fetchall()
-        log.warning("ends who holds partitions that are ours now", processes=[pid for (pid,) in ended])
+        asked = {"topics": list(names), "partitions": list(numbers), "own": list(own)}
+        ended = connection.execute(Q["end_holders"], asked).fetchall()
+        log.warning("others hold partitions that are ours now", ended=[pid for (pid,) in ended])
         raise
 
 

@@ -78,6 +78,12 @@ class Writer(threading.Thread):
         """The bytes that wait for it."""
         return self._held
 
+    @property
+    def backend(self) -> int:
+        """The server's process that works for it; 0 where there is none."""
+        store = self._store
+        return store.backend if store else 0
+
     def put(self, chunk: Chunk) -> None:
         """Queue a chunk; never waits."""
         size = sum(len(value or b"") for _, value in chunk.records)

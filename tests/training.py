@@ -1,7 +1,7 @@
 """`python -m tests.training`: a broker lives once; Java keeps what it made of its classes (JEP 514) beside the jars.
 
-Every later one costs 1.4 s of processor time to start and end instead of 2.9 s, and a run of all tests starts thirty. A
-broker that finds no such file, or one of other jars or another Java, starts as without.
+Every later one costs 1.4 s of processor time to start and end instead of 2.9 s. A broker that
+finds no such file, or one of other jars or another Java, starts as without.
 """
 
 from __future__ import annotations

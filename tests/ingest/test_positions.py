@@ -162,19 +162,22 @@ def test_fencing_waits_for_an_open_transaction_and_reads_its_position(stores: li
 
 
 def test_who_takes_over_ends_who_holds_the_partition_and_no_one_else(database: str, stores: list[Store]) -> None:
-    """A process of ours that stands still in a transaction; a person in one is only waited for."""
+    """Another process that stands still in a transaction; a person's, and one's own, is only waited for."""
     held = claim_of(stores[0])
     landing = Landing(stores[0].connection, batch_of(stores[0], held, trade(1)), 0)
     landing.open()
     topics = {Partition("t", 0): TOPIC_ID}
     with sql.connect(database, "ingest", autocommit=True) as taker, pytest.raises(errors.LockNotAvailable):
-        take_all(taker, topics, {})
+        take_all(taker, topics, {}, [stores[0].backend])
+    assert stores[0].connection.execute("select 1").fetchone() == (1,)
+    with sql.connect(database, "ingest", autocommit=True) as taker, pytest.raises(errors.LockNotAvailable):
+        take_all(taker, topics, {}, [])
     with sql.connect(database, "a person") as person, sql.connect(database, "ingest", autocommit=True) as taker:
-        taken = take_all(taker, topics, {})
+        taken = take_all(taker, topics, {}, [])
         assert taken[Partition("t", 0)].claim.generation == held.generation + 1
         person.execute("select from ingest_offset for update")
         with pytest.raises(errors.LockNotAvailable):
-            take_all(taker, topics, {})
+            take_all(taker, topics, {}, [])
         assert person.execute("select 1").fetchone() == (1,)
     with pytest.raises(psycopg.OperationalError):
         landing.close()
