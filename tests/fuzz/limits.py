@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import pyarrow
 from kafka.errors import CorruptRecordError
 from pydantic import ValidationError
 from websockets.exceptions import ConnectionClosed
@@ -136,8 +136,10 @@ def records(quick: bool) -> Iterator[Row]:
     yield both("symbols that ticks register: BARWRIGHT_MOST_SYMBOLS", lambda: added("t", new, 8_001),
                lambda: added("t", new, 101), 60)  # fmt: skip
     bound = 32 * MB
-    yield both("a gzip batch, unpacked: BARWRIGHT_UNPACKED_BYTES, 32 MB", lambda: _unpacked(bound - 100, bound),
-               lambda: _unpacked((40 if quick else 900) * MB, bound), 120)  # fmt: skip
+    for codec in ("gzip",) if quick else ("gzip", "zstd"):
+        yield both(f"a batch by {codec}, unpacked: BARWRIGHT_UNPACKED_BYTES, 32 MB",
+                   lambda codec=codec: _unpacked(codec, bound - 100, bound),
+                   lambda codec=codec: _unpacked(codec, (40 if quick else 900) * MB, bound), 160)  # fmt: skip
 
 
 def _hostile(topic: str, size: int) -> Row:
@@ -153,7 +155,7 @@ def _hostile(topic: str, size: int) -> Row:
                 lambda: added(topic, [b"[" * size, b'{"a":' * (size // 5)]), 150)  # fmt: skip
 
 
-def _unpacked(size: int, most: int) -> str:
+def _unpacked(codec: str, size: int, most: int) -> str:
     """What becomes of a batch of zeros of some size. They are packed in pieces: it is the unpacking that counts."""
     unpacking.bound(most)
     made = unpacking.default_records.DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 2**30)
@@ -161,14 +163,17 @@ def _unpacked(size: int, most: int) -> str:
     batch = bytearray(made.build())
     head = bytearray(unpacking.DefaultRecordBatch.HEADER_STRUCT.size)
     head[:] = batch[: len(head)]
-    head[22] |= 1  # gzip
-    packer = zlib.compressobj(9, zlib.DEFLATED, unpacking.GZIP)
-    value = b"".join(packer.compress(b"\0" * MB) for _ in range(size // MB)) + packer.flush()
+    head[unpacking.DefaultRecordBatch.ATTRIBUTES_OFFSET + 1] |= {"gzip": 1, "zstd": 4}[codec]
+    packed = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(packed, codec) as packer:
+        for _ in range(size // MB):
+            packer.write(b"\0" * MB)
+    value = packed.getvalue().to_pybytes()
     try:
         [record] = unpacking.DefaultRecordBatch(bytes(head) + value)
     except CorruptRecordError:
-        return f"{len(value) // 1024:,} KB of gzip unpacked, and read"
-    return f"{len(value) // 1024:,} KB of gzip: " + added("t", [record.value])
+        return f"{len(value) // 1024:,} KB of {codec} unpacked, and read"
+    return f"{len(value) // 1024:,} KB of {codec}: " + added("t", [record.value])
 
 
 def files(quick: bool) -> Iterator[Row]:

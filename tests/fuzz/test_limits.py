@@ -9,12 +9,9 @@ from sys import maxsize
 from typing import Any
 
 import msgspec
-import pytest
-from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
-from barwright.ingest import unpacking
 from barwright.ingest.batch import MOST_CUTS, Batch
-from barwright.ingest.claims import Chunk, Claim, Unreadable
+from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.decode import native
 from barwright.ingest.decoders import decoders_of
 from barwright.ingest.replay import MOST_LINE, Trades
@@ -92,35 +89,6 @@ def test_fields_that_a_template_does_not_name_are_not_kept() -> None:
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 2**20
-
-
-@pytest.fixture
-def bounded() -> Any:
-    decode, iterate = unpacking.default_records.gzip_decode, DefaultRecordBatch.__iter__
-    unpacking.bound(2**20)
-    yield
-    unpacking.default_records.gzip_decode, DefaultRecordBatch.__iter__ = decode, iterate
-
-
-def packed(values: list[bytes]) -> DefaultRecordBatch:
-    """A gzip batch as a broker sends it."""
-    made = DefaultRecordBatchBuilder(2, 1, 0, -1, -1, -1, 2**30)
-    for n, value in enumerate(values):
-        made.append(n, 1_677_628_800_000, None, value, [])
-    return DefaultRecordBatch(bytes(made.build()))
-
-
-@pytest.mark.usefixtures("bounded")
-def test_a_batch_that_unpacks_to_too_much_becomes_one_dead_letter() -> None:
-    values = [b"a" * 400_000, b"b" * 400_000]
-    assert [(one.offset, one.value) for one in packed(values)] == list(enumerate(values))
-    [record] = packed([b"a" * 400_000, b"b" * 400_000, b"c" * 400_000])
-    assert record.offset == 2
-    assert type(record.value) is Unreadable
-    batch = Batch({}, WINDOW)
-    added([b"{}", record.value], batch)
-    assert batch.letters[1].reason.startswith("3 records from offset 0 on: a batch of over 1,048,576 bytes")
-    assert b"aaaaaaaa" in batch.letters[1].raw
 
 
 def test_a_line_without_end_is_told_and_not_kept() -> None:
