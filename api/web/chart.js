@@ -231,6 +231,7 @@ addEventListener('popstate', () => show(asked()))
 setInterval(tick, 1000)
 tick()
 
+palette([], go) // an interval may be chosen before the symbols are here
 const wanted = asked()
 if (wanted.symbol) show(wanted)
 try {

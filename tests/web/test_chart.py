@@ -149,6 +149,20 @@ def test_by_keyboard(visit: Open, story: Story) -> None:
     expect(page.locator("#intervals [aria-checked=true]")).to_have_text("5m")
 
 
+def test_an_interval_is_chosen_before_the_symbols_are_here(visit: Open, story: Story) -> None:
+    page, held = visit("/symbols"), []
+    page.route("**/v1/symbols", lambda route: held.append(route))  # playwright takes no built-in function
+    page.goto(path(story, "5m"))
+    expect(page.locator("#intervals [aria-checked=true]")).to_have_text("5m")
+    page.keyboard.type("90m")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("interval=90m"))
+    assert held
+    for route in held:
+        route.continue_()
+    expect(page.locator("#coverage")).not_to_be_empty()
+
+
 def test_local_time(visit: Open, story: Story) -> None:
     page = visit(path(story, "1d"), timezone_id="Asia/Kathmandu")
     expect(page.locator("#legend .close b")).to_have_text(re.compile(r"\d"))
