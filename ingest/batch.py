@@ -143,7 +143,7 @@ class Batch:
         held: list[tuple[int, bytes, Sequence[Item]]] = []
         count = 0
         for n, (offset, given) in enumerate(records):
-            value = given or b""
+            value = b"" if given is None else given  # one that is unreadable may be empty
             items = decode(value) if type(value) is not Unreadable else (Bad(value.reason, value),)
             covers = bool(items) and type(items[-1]) is Mark and items[-1].event == "covered"
             if covers or self.imports:

@@ -62,9 +62,9 @@ def streamed(data: bytes, codec: str, most: int) -> bytes:
         with pa.CompressedInputStream(io.BytesIO(data), codec) as stream:
             while whole.tell() <= most and (piece := stream.read(65_536)):
                 whole.write(piece)
-    except OSError as error:
-        raise _broken(codec, error, whole.getvalue()) from error
-    _demand_room(whole.getvalue(), most)
+    except (OSError, pa.ArrowException) as error:
+        raise _broken(codec, error, whole.getvalue()[:KEPT]) from error
+    _demand_room(whole.tell(), most, whole.getvalue()[:KEPT])
     return whole.getvalue()
 
 
@@ -72,13 +72,13 @@ def unsnapped(data: bytes, most: int) -> bytes:
     """What snappy holds, with xerial's blocks or as a whole. Raises PackedError."""
     if not data.startswith(XERIAL):
         return _snappy(data, most)
-    whole, place = b"", 16
+    whole, place = io.BytesIO(), 16
     while place < len(data):
         begin = place + 4
         place = begin + int.from_bytes(data[place:begin], "big")
-        whole += _snappy(data[begin:place], most)
-        _demand_room(whole, most)
-    return whole
+        whole.write(_snappy(data[begin:place], most))
+        _demand_room(whole.tell(), most, whole.getvalue()[:KEPT])
+    return whole.getvalue()
 
 
 def _snappy(block: bytes, most: int) -> bytes:
@@ -91,22 +91,18 @@ def _snappy(block: bytes, most: int) -> bytes:
         shift += 7
         if byte < 128:
             break
-    if length > most:
-        raise _too_large(b"", most)
+    _demand_room(length, most)
     try:
         return pa.decompress(block, length, "snappy", asbytes=True)  # type: ignore[no-any-return]
-    except OSError as error:
-        raise _broken("snappy", error, b"") from error
+    except (OSError, pa.ArrowException) as error:
+        raise _broken("snappy", error) from error
 
 
-def _demand_room(whole: bytes, most: int) -> None:
-    if len(whole) > most:
-        raise _too_large(whole, most)
+def _demand_room(size: int, most: int, begin: bytes = b"") -> None:
+    """PackedError where a batch of so many bytes is one too large."""
+    if size > most:
+        raise PackedError(f"a batch of over {most:,} bytes unpacked (BARWRIGHT_UNPACKED_BYTES)", begin)
 
 
-def _too_large(whole: bytes, most: int) -> PackedError:
-    return PackedError(f"a batch of over {most:,} bytes unpacked (BARWRIGHT_UNPACKED_BYTES)", whole[:KEPT])
-
-
-def _broken(codec: str, error: Exception, whole: bytes) -> PackedError:
-    return PackedError(f"a batch whose {codec} cannot be unpacked: {error}", whole[:KEPT])
+def _broken(codec: str, error: Exception, begin: bytes = b"") -> PackedError:
+    return PackedError(f"a batch whose {codec} cannot be unpacked: {error}", begin)

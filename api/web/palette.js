@@ -8,6 +8,7 @@ let symbols = [], choose = () => {}
 export function palette(found, onChoice) {
   symbols = found
   choose = onChoice
+  if (dialog.open) fill() // who types sooner than the symbols come sees them then
 }
 
 export function open(text = '') {

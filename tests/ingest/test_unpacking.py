@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from contextlib import suppress
 
 import confluent_kafka
 import pyarrow
 import pytest
-from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka.record.default_records import DefaultRecordBatch
 
 from barwright.ingest import unpacking
 from barwright.ingest.batch import Batch
-from barwright.ingest.claims import Chunk, Claim, Unreadable
+from barwright.ingest.claims import Chunk, Claim, Letter, Unreadable
 from barwright.ingest.ticks import Window
 from tests.ingest.conftest import BOTH, World, eventually
 from tests.ingest.messages import TOPIC_ID, encode, trade
-
-# As a batch's attributes name them (Kafka's RecordBatch, version 2).
-CODECS: Final = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+from tests.ingest.packing import CODECS, packed, squeezed
 
 
 @BOTH
@@ -36,38 +36,13 @@ def test_ticks_come_by_every_codec(world: World) -> None:
 
 
 @pytest.fixture
-def bounded() -> Any:
-    """A bound of a megabyte, and then the library as it was."""
-    names = [f"{codec}_decode" for codec in CODECS]
-    before = [getattr(unpacking.default_records, name) for name in names]
-    iterate, demand = DefaultRecordBatch.__iter__, DefaultRecordBatch._assert_has_codec
+def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound of a megabyte; what it changes in the library is put back."""
+    for codec in CODECS:
+        monkeypatch.setattr(unpacking.default_records, f"{codec}_decode", None)
+    for name in ("__iter__", "_assert_has_codec"):
+        monkeypatch.setattr(DefaultRecordBatch, name, None)
     unpacking.bound(2**20)
-    yield
-    for name, decode in zip(names, before, strict=True):
-        setattr(unpacking.default_records, name, decode)
-    DefaultRecordBatch.__iter__, DefaultRecordBatch._assert_has_codec = iterate, demand
-
-
-def packed(codec: str, values: list[bytes], cut: int = 0) -> DefaultRecordBatch:
-    """A batch as a broker sends it, without its last bytes."""
-    made = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 2**30)
-    for n, value in enumerate(values):
-        made.append(n, 1_677_628_800_000, None, value, [])
-    head = made.HEADER_STRUCT.size
-    whole = bytearray(made.build())
-    whole[DefaultRecordBatch.ATTRIBUTES_OFFSET + 1] |= CODECS[codec]
-    return DefaultRecordBatch(bytes(whole[:head]) + squeezed(codec, bytes(whole[head:]))[: -cut or None])
-
-
-def squeezed(codec: str, plain: bytes) -> bytes:
-    """As producers do: a stream, or for snappy xerial's blocks."""
-    if codec == "snappy":
-        blocks = [pyarrow.compress(plain[n : n + 32_768], codec, asbytes=True) for n in range(0, len(plain), 32_768)]
-        return unpacking.XERIAL + bytes([0, 0, 0, 1] * 2) + b"".join(len(b).to_bytes(4) + b for b in blocks)
-    made = pyarrow.BufferOutputStream()
-    with pyarrow.CompressedOutputStream(made, codec) as stream:
-        stream.write(plain)
-    return made.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
 @pytest.mark.usefixtures("bounded")
@@ -77,11 +52,9 @@ def test_a_batch_that_unpacks_to_too_much_becomes_one_dead_letter(codec: str) ->
     assert [(one.offset, one.value) for one in packed(codec, values)] == list(enumerate(values))
     [record] = packed(codec, [b"a" * 400_000, b"b" * 400_000, b"c" * 400_000])
     assert record.offset == 2
-    assert type(record.value) is Unreadable
-    batch = Batch({}, Window(0, 2**60))
-    batch.add(Chunk(Claim("t", 0, TOPIC_ID, 1, 0), 0, [(0, b"{}"), (1, record.value)]), 10)
-    assert batch.letters[1].reason.startswith("3 records from offset 0 on: a batch of over 1,048,576 bytes")
-    assert codec == "snappy" or b"aaaaaaaa" in batch.letters[1].raw
+    letter = letter_of(record.value)
+    assert letter.reason.startswith("3 records from offset 0 on: a batch of over 1,048,576 bytes")
+    assert b"aaaaaaaa" in letter.raw
 
 
 @pytest.mark.usefixtures("bounded")
@@ -89,7 +62,22 @@ def test_a_batch_that_unpacks_to_too_much_becomes_one_dead_letter(codec: str) ->
 def test_a_batch_that_is_broken_becomes_one_dead_letter(codec: str) -> None:
     [record] = packed(codec, [b"a" * 40_000, b"b" * 40_000], cut=7)
     assert record.offset == 1
-    assert record.value.reason.startswith(f"2 records from offset 0 on: a batch whose {codec} cannot be unpacked: ")
+    reason = letter_of(record.value).reason
+    assert reason.startswith(f"2 records from offset 0 on: a batch whose {codec} cannot be unpacked: ")
+
+
+def test_the_reason_is_told_also_where_nothing_of_a_batch_could_be_read() -> None:
+    value = Unreadable(b"")
+    value.reason = "why"
+    assert letter_of(value).reason == "why"
+
+
+def letter_of(value: bytes) -> Letter:
+    """The dead letter that a batch makes of a record, between others."""
+    assert type(value) is Unreadable
+    batch = Batch({}, Window(0, 2**60))
+    batch.add(Chunk(Claim("t", 0, TOPIC_ID, 1, 0), 0, [(0, b"{}"), (1, value), (2, None)]), 10)
+    return batch.letters[1]
 
 
 def test_snappy_without_blocks_is_read_within_the_same_bound() -> None:
@@ -97,3 +85,17 @@ def test_snappy_without_blocks_is_read_within_the_same_bound() -> None:
     assert unpacking.unsnapped(pyarrow.compress(plain, "snappy", asbytes=True), 40_000) == plain
     with pytest.raises(unpacking.PackedError, match="over 39,999 bytes"):
         unpacking.unsnapped(pyarrow.compress(plain, "snappy", asbytes=True), 39_999)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@given(plain=st.binary(max_size=2_000), place=st.integers(0, 3_000), put=st.binary(max_size=8))
+def test_whatever_bytes_come_they_are_unpacked_or_refused(codec: str, plain: bytes, place: int, put: bytes) -> None:
+    good = squeezed(codec, [plain])
+    assert unpack(codec, good) == plain
+    for broken in (good[:place] + put + good[place + len(put) :], put, good + put):
+        with suppress(unpacking.PackedError):
+            assert len(unpack(codec, broken)) <= 5_000
+
+
+def unpack(codec: str, data: bytes) -> bytes:
+    return unpacking.unsnapped(data, 5_000) if codec == "snappy" else unpacking.streamed(data, codec, 5_000)

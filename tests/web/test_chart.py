@@ -149,7 +149,7 @@ def test_by_keyboard(visit: Open, story: Story) -> None:
     expect(page.locator("#intervals [aria-checked=true]")).to_have_text("5m")
 
 
-def test_an_interval_is_chosen_before_the_symbols_are_here(visit: Open, story: Story) -> None:
+def test_intervals_are_there_before_the_symbols_which_come_to_who_has_typed(visit: Open, story: Story) -> None:
     page, held = visit("/symbols"), []
     page.route("**/v1/symbols", lambda route: held.append(route))  # playwright takes no built-in function
     page.goto(path(story, "5m"))
@@ -157,10 +157,12 @@ def test_an_interval_is_chosen_before_the_symbols_are_here(visit: Open, story: S
     page.keyboard.type("90m")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("interval=90m"))
-    assert held
+    page.keyboard.press("/")
+    page.keyboard.type("btc/")
+    expect(page.locator("#palette li")).to_have_text("No such symbol.")
     for route in held:
         route.continue_()
-    expect(page.locator("#coverage")).not_to_be_empty()
+    expect(page.locator("#palette [aria-selected=true] b")).to_have_text("BTC/USD")
 
 
 def test_local_time(visit: Open, story: Story) -> None:
