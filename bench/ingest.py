@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -41,7 +42,7 @@ def measure(dsn: str, brokers: str, redis_url: str, ticks: int = 600_000, rounds
         row = connection.execute("select engine from meta").fetchone()
         result["engine"] = row and row[0]
         connection.execute("select prepare_ticks(array[%s, %s])", (START, datetime.now(UTC)))
-        result["copy_limit"] = copy_limit(connection, ticks)
+        result["copy_limit"] = copy_limit(settings, connection, ticks)
         result["insert_each"] = insert_each(connection, 2_000)
         result["executemany"] = executemany(connection, 20_000)
         for together in (1, 100):
@@ -66,17 +67,26 @@ def rows(first: int, last: int) -> list[tuple[str, str, str, str, str, str]]:
     return [(m["ts"], m["symbol"], m["id"], m["price"], m["size"], m["side"][0]) for m in found]
 
 
-def copy_limit(connection: Any, ticks: int) -> int:
-    """Rows/s of COPY alone: prebuilt text, one connection, a transaction for each batch."""
+def copy_limit(settings: Settings, connection: Any, ticks: int, writers: int = 1) -> int:
+    """Rows/s of COPY alone: prebuilt text, a transaction for each batch, by so many connections at once."""
     batches = [
         "".join("\t".join(row) + "\n" for row in rows(first, first + BATCH)).encode()
         for first in range(0, ticks, BATCH)
     ]
-    began = time.perf_counter()
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(sql.connect(settings.database_url, "bench", autocommit=True)) for _ in range(writers)
+        ]
+        pool = stack.enter_context(ThreadPoolExecutor(writers))
+        began = time.perf_counter()
+        list(pool.map(_copy, connections, (batches[n::writers] for n in range(writers))))
+        return round(ticks / _cleared(connection, began))
+
+
+def _copy(connection: Any, batches: list[bytes]) -> None:
     for batch in batches:
         with connection.transaction(), connection.cursor().copy(f"copy ticks ({COLUMNS}) from stdin") as copy:
             copy.write(batch)
-    return round(ticks / _cleared(connection, began))
 
 
 def insert_each(connection: Any, ticks: int) -> int:
@@ -110,7 +120,10 @@ def pipeline(
     fill(settings, topic, ticks, together)
     found = [_round(settings, connection, topic, ticks, together) for _ in range(rounds)]
     bare = [f"{prefix}bare_consumption" for prefix in CLIENTS.values()]
-    result: dict[str, Any] = {name: _median(found, lambda r, n=name: r[n]) for name in ("copy_limit", *bare)}
+    limits = ("copy_limit", "copy_limit_of_two", *bare)
+    result: dict[str, Any] = {name: _median(found, lambda r, n=name: r[n]) for name in limits}
+    # What the second core is worth to the database alone.
+    result["copy_by_two_of_one"] = _median(found, lambda r: r["copy_limit_of_two"] / r["copy_limit"])
     for processes in (f"{prefix}processes_{count}" for prefix in CLIENTS.values() for count in (1, 2)):
         rate = _median(found, lambda r, p=processes: r[p])
         result[processes] = {
@@ -125,7 +138,10 @@ def pipeline(
 
 
 def _round(settings: Settings, connection: Any, topic: str, ticks: int, together: int) -> dict[str, float]:
-    found: dict[str, float] = {"copy_limit": copy_limit(connection, ticks)}
+    found: dict[str, float] = {
+        "copy_limit": copy_limit(settings, connection, ticks),
+        "copy_limit_of_two": copy_limit(settings, connection, ticks, 2),
+    }
     for client, prefix in CLIENTS.items():
         bare = consume_bare if client == "kafka-python" else consume_bare_confluent
         found[f"{prefix}bare_consumption"] = bare(settings, topic, ticks // together) * together

@@ -9,6 +9,7 @@ from barwright.ingest.batch import Batch
 from barwright.ingest.claims import Letter
 from barwright.ingest.decode import split
 from barwright.ingest.imports import Import
+from barwright.ingest.items import Items
 
 
 def letters_of(batch: Batch, row: str, reason: str) -> Iterator[Letter]:
@@ -16,7 +17,7 @@ def letters_of(batch: Batch, row: str, reason: str) -> Iterator[Letter]:
     for chunk in batch.chunks:
         for offset, value in chunk.records:
             for place, raw in enumerate(split(value or b"")):
-                alone = Batch({symbol: seen.rule for symbol, seen in batch.symbols.items()}, batch.window)
+                alone = Items({symbol: seen.rule for symbol, seen in batch.symbols.items()}, batch.window)
                 alone.take(chunk.claim, offset, chunk.claim.decoder(raw), raw, before=place)
                 if row in alone.trades or row in alone.bars:
                     yield Letter(chunk.claim, offset, place, reason, raw)

@@ -38,6 +38,8 @@ _EXACT = Context(prec=200)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 MINUTE: Final = 60_000_000
+# Microseconds since 1970 at which years get a fifth digit.
+YEAR_10000: Final = 253_402_300_800_000_000
 # The intervals of imported bars, in minutes.
 WIDTHS: Final = {"1m": 1, "1h": 60, "1d": 1440}
 
@@ -188,7 +190,7 @@ def read_time(ts: str | int) -> int | None:
         time = ts * 1000 if isinstance(ts, int) else _parsed(ts)
     except RefusedError:
         return None
-    return time if 0 <= time < 253_402_300_800_000_000 else None
+    return time if 0 <= time < YEAR_10000 else None
 
 
 def stamp(time: int) -> str:

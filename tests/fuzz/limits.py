@@ -23,9 +23,10 @@ from websockets.sync.client import connect
 from barwright import sql
 from barwright.errors import BarwrightError
 from barwright.ingest import unpacking
-from barwright.ingest.batch import MOST_BYTES, MOST_CUTS, Batch
+from barwright.ingest.batch import MOST_BYTES, Batch
 from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.decode import decoder_of
+from barwright.ingest.items import MOST_CUTS
 from barwright.ingest.replay import MOST_LINE, Trades
 from barwright.ingest.store import Clock, Store
 from barwright.ingest.ticks import ITEMS, Window

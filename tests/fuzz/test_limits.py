@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from barwright.ingest.batch import MOST_CUTS, Batch
+from barwright.ingest.batch import Batch
 from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.decode import native
 from barwright.ingest.decoders import decoders_of
+from barwright.ingest.items import MOST_CUTS
 from barwright.ingest.replay import MOST_LINE, Trades
 from barwright.ingest.ticks import Window
 from tests.fuzz.requests import GOOD_LINE

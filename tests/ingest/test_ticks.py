@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -264,6 +265,37 @@ def test_what_is_looked_at_together_becomes_what_each_alone_becomes(
     for offset, value in enumerate(values):
         alone.take(claim, offset, native(value), value)
     assert landed(together, claim) == landed(alone, claim)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(0, 90_000), min_size=1, max_size=12), st.integers(0, 90_000_000), st.booleans())
+def test_of_the_minute_in_which_the_window_ends_what_lies_before_its_end_is_taken(
+    found: list[int], end: int, texts: bool
+) -> None:
+    """Times in ms, and the window's end in microseconds, within the first minutes of a day."""
+    day = datetime(2026, 11, 23, tzinfo=UTC)
+    start = round(day.timestamp())
+    ts = [f"{day + timedelta(milliseconds=ms):%Y-%m-%dT%H:%M:%S.%fZ}" if texts else start * 1000 + ms for ms in found]
+    value = encode([trade(id=str(n), ts=one) for n, one in enumerate(ts)])
+    batch = Batch({trade()["symbol"]: "id"}, Window(0, start * 10**6 + end))
+    batch.add(Chunk(Claim("t", 0, TOPIC_ID, 1, 0), 0, [(0, value)]), 10**9)
+    assert [int(row.split("\t")[2]) for row in batch.trades] == [n for n, ms in enumerate(found) if ms * 1000 <= end]
+    assert {letter.reason[:17] for letter in batch.letters} <= {"ts: in the future"}
+    assert len(batch.trades) + len(batch.letters) == len(found)
+
+
+@pytest.mark.parametrize(("odd", "most"), [([], 0), (["1e0"], 4)])
+def test_trades_of_now_are_read_the_usual_way(odd: list[str], most: int) -> None:
+    """The closer look costs ten times as much, and the window ends in the minute of now. Where one trade is written
+    another way it is for that one, for the first of the symbol and of each minute."""
+    now = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
+    batch = Batch({trade()["symbol"]: "id"}, Window(0, round(now.timestamp() * 10**6) + 5_000_000))
+    items = [trade(id=str(n), ts=f"{now - timedelta(seconds=n):%Y-%m-%dT%H:%M:%SZ}") for n in range(60)]
+    items += [trade(id="99", size=size, ts=items[0]["ts"]) for size in odd]
+    with patch.object(Batch, "_other", autospec=True, side_effect=Batch._other) as closer:
+        batch.add(Chunk(Claim("t", 0, TOPIC_ID, 1, 0), 0, [(0, encode(items))]), 10**9)
+    assert len(batch.trades) == len(items)
+    assert closer.call_count <= most
 
 
 def test_a_symbol_with_a_newline_is_not_read_as_two_rows() -> None:
