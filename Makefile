@@ -13,10 +13,10 @@ run: .venv/run  ## everything on this machine, in the foreground; Ctrl-C stops i
 	@$(MAKE) --no-print-directory pages
 	@$(BIN)/barwright run
 
-# Three at a time, since most of a test is waiting; then those that measure. Status 5: ARGS named no test of that kind.
+# Two at a time, since most of a test is waiting; then those that measure. Status 5: ARGS named no test of that kind.
 test: .venv/dev  ## all tests; starts what it needs and leaves nothing running
 	@$(MAKE) --no-print-directory pages
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not alone" $(ARGS) || [ $$? = 5 ]
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not alone" $(ARGS) || [ $$? = 5 ]
 	@$(BIN)/pytest -m "alone and not slow" $(ARGS) || [ $$? = 5 ]
 
 up: secrets  ## everything in containers, on TimescaleDB; ends with a link that logs a browser in

@@ -1,6 +1,7 @@
-"""The curves of a soak as one picture: `python -m bench.curves SAMPLES.json PICTURE.svg`."""
+"""A soak as one picture, and the medians of its quarters: `python -m bench.curves SAMPLES.json PICTURE.svg`."""
 
 import json
+import statistics
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def panel(
     samples: list[dict[str, Any]], what: str, unit: str, lines: list[tuple[str, str, str]], top: int
 ) -> list[str]:
     """One panel, from zero to the highest value."""
-    values = [[float(one[kind][part] if part else one[kind]) for one in samples] for _, kind, part in lines]
+    values = [_values(samples, kind, part) for _, kind, part in lines]
     most, end = max(map(max, values)) or 1.0, samples[-1]["at_s"]
     parts = [
         f'<text x="{LEFT}" y="{top - 8}" class="what">{escape(what)}</text>',
@@ -41,6 +42,22 @@ def panel(
         parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{top + 14 + 16 * n}" fill="{colour}">{escape(name)} '
                      f"{line[-1]:,.0f} {unit}</text>")  # fmt: skip
     return parts
+
+
+def _values(samples: list[dict[str, Any]], kind: str, part: str) -> list[float]:
+    return [float(one[kind][part] if part else one[kind]) for one in samples]
+
+
+def table(samples: list[dict[str, Any]]) -> str:
+    """The median of each curve in each quarter of the time, as Markdown."""
+    rows = ["| | first quarter | second | third | last |", "|---|---|---|---|---|"]
+    for what, unit, lines in PANELS:
+        for name, kind, part in lines:
+            found, n = _values(samples, kind, part), len(samples) / 4
+            medians = [statistics.median(found[round(q * n) : round((q + 1) * n)]) for q in range(4)]
+            told = " | ".join(f"{median:,.0f} {unit}".rstrip() for median in medians)
+            rows.append(f"| {what if name == 'waiting' else f'{what}: {name}'} | {told} |")
+    return "\n".join(rows)
 
 
 def picture(result: dict[str, Any]) -> str:
@@ -65,7 +82,9 @@ def picture(result: dict[str, Any]) -> str:
 @click.argument("target", type=click.Path(path_type=Path))
 def main(samples: Path, target: Path) -> None:
     """Draw."""
-    target.write_text(picture(json.loads(samples.read_text())))
+    result = json.loads(samples.read_text())
+    target.write_text(picture(result))
+    click.echo(table(result["samples"]))
 
 
 if __name__ == "__main__":

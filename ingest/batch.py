@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from operator import attrgetter
 from sys import maxsize
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ RUN: Final = 500
 # Bytes of records in a batch: what a decoder skips, marks and dead letters are no rows, and would fill a batch with all
 # that comes while it is decoded. A full batch of rows has 1 to 2 MB, of 100,000 15.
 MOST_BYTES: Final = 16 * 1024 * 1024
+_TS, _SEQ, _ID, _SYMBOL, _SESSION = (attrgetter(name) for name in ("ts", "seq", "id", "symbol", "session"))
 
 
 class Batch(Items):
@@ -106,15 +109,20 @@ class Batch(Items):
         if kinds not in ({Trade}, {Timed}):
             return False
         trades: Sequence[Trade] = items  # type: ignore[assignment]
-        by_id = trades[0].seq is None
+        times: list[Any] = list(map(_TS, trades))  # texts, or milliseconds that become texts
+        numbers = list(map(_SEQ, trades))
+        by_id = numbers[0] is None
         rule: Rule = "id" if by_id else "seq" if kinds == {Trade} else "time"
-        times: list[Any] = [t.ts for t in trades]  # texts, or milliseconds that become texts
+        if by_id:
+            if numbers.count(None) < len(numbers):
+                return False
+            numbers = list(map(_ID, trades))
         try:
             if type(times[0]) is int:
                 times = [self._times.stamp_ms(ms) for ms in times]
             rows = [
-                f"{ts}\t{t.symbol}\t{t.id if by_id else t.seq}\t{t.price}\t{t.size}\t{SIDES[t.side]}\n"
-                for ts, t in zip(times, trades, strict=True)
+                f"{ts}\t{t.symbol}\t{number}\t{t.price}\t{t.size}\t{SIDES[t.side]}\n"
+                for ts, number, t in zip(times, numbers, trades, strict=True)
             ]
         except (KeyError, TypeError):
             return False
@@ -122,16 +130,19 @@ class Batch(Items):
         # As many lines as trades: else a symbol with a newline could pass for two rows.
         if text.count("\n") != len(rows) or not PLAIN_TRADES(text):
             return False
-        touched = {(t.symbol, ts[:16], t.seq is None) for ts, t in zip(times, trades, strict=True)}
-        found = [(self._seen(symbol), self._minute(start), same is by_id) for symbol, start, same in touched]
-        if not all(seen.rule == rule and minute is not None and same for seen, minute, same in found):
+        symbols, starts = set(map(_SYMBOL, trades)), {ts[:16] for ts in times}
+        touched: Iterable[tuple[str, str]] = product(symbols, starts)
+        if len(symbols) > 1 and len(starts) > 1:
+            touched = {(t.symbol, ts[:16]) for ts, t in zip(times, trades, strict=True)}
+        found = [(self._seen(symbol), self._minute(start)) for symbol, start in touched]
+        if not all(seen.rule == rule and minute is not None for seen, minute in found):
             return False
-        if any(minute == self._last_minute for _, minute, _ in found) and max(times)[:19] >= self._last_second:
+        if any(minute == self._last_minute for _, minute in found) and max(times)[:19] >= self._last_second:
             return False
-        for seen, minute, _ in found:
+        for seen, minute in found:
             seen.minutes.add(minute)  # type: ignore[arg-type]
         self.trades += rows
-        for session, count in Counter(t.session for t in trades).items():
+        for session, count in Counter(map(_SESSION, trades)).items():
             if session is not None:
                 self._tally.counts[session] += count
         return True

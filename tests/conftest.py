@@ -52,10 +52,8 @@ def _on_citus(url: str | None) -> str:
 
 
 # A file is one worker's: the longest come first, or one of them runs on alone when all the others are done.
-LONGEST = (
-    "test_chaos.py", "test_run.py", "test_doctor.py", "test_metrics.py", "test_faults.py", "test_dashboards.py",
-    "test_backup.py", "test_cache.py", "test_embedded.py", "test_outage.py", "test_bars.py", "test_torture.py",
-)  # fmt: skip
+LONGEST = ("test_run.py", "test_doctor.py", "test_metrics.py", "test_faults.py", "test_dashboards.py", "test_backup.py",
+           "test_cache.py", "test_embedded.py", "test_outage.py", "test_bars.py")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,6 +17,7 @@ from tests.torture.sums import EPOCH, Sums, exact
 SEED = 8
 
 
+@pytest.mark.alone  # it breaks all there is
 def test_every_message_is_accounted_for(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.torture", "--minutes", "0.1", "--seed", str(SEED), "--rate", "300",
                "--steps", "8", "--examples", "2", "--no-market", "--keep", tmp_path / "torture"]  # fmt: skip
