@@ -7,7 +7,7 @@ An extra, `barwright[fast]`: chosen by KAFKA_CLIENT=confluent.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 from uuid import UUID
@@ -22,6 +22,7 @@ from barwright.ingest.kafka import (
     METADATA_MS,
     MOST_RECORDS,
     PARTITION_BYTES,
+    Membership,
     OutOfRangeError,
     Partition,
     demand_broker,
@@ -39,17 +40,9 @@ LEAVING: Final = 3.0
 class Member:
     """See kafka.Consumer. The callbacks run on the thread that polls."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        group: str,
-        topics: Iterable[str],
-        pattern: str | None,
-        assigned: Callable[[Collection[Partition]], None],
-        gone: Callable[[Collection[Partition]], None],
-    ) -> None:
+    def __init__(self, settings: Settings, membership: Membership) -> None:
         demand_broker(settings)  # librdkafka would wait in silence
-        self._assigned, self._gone = assigned, gone
+        self._assigned, self._gone = membership.assigned, membership.gone
         # Where each partition that is assigned was started, None until it is; what is paused; ends without a record.
         self._held: dict[Partition, int | None] = {}
         self._paused: set[Partition] = set()
@@ -57,11 +50,12 @@ class Member:
         self._out: set[Partition] = set()
         self._failure: ClientError | None = None
         self._lock, self._closed = threading.Lock(), False
-        common = librdkafka(settings) | {"client.id": f"barwright-{group}", "error_cb": self._fail, "log_level": 0}
+        client = f"barwright-{membership.group}"
+        common = librdkafka(settings) | {"client.id": client, "error_cb": self._fail, "log_level": 0}
         self._client = Consumer(
             common
             | {
-                "group.id": group,
+                "group.id": membership.group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
@@ -83,7 +77,7 @@ class Member:
                 "enable.partition.eof": True,
             }
         )
-        self._topics = Topics(AdminClient(common), list(topics), pattern)
+        self._topics = Topics(AdminClient(common), list(membership.topics), membership.pattern)
         self._subscribed: list[str] = []
         self._topics.start()
 

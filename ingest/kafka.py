@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
@@ -56,6 +56,17 @@ class OutOfRangeError(BarwrightError):
     def __init__(self, partitions: Collection[Partition]) -> None:
         super().__init__(f"outside the log: {sorted(partitions)}")
         self.partitions = partitions
+
+
+class Membership(NamedTuple):
+    """What a member of a group asks for: some topics, or those that match a pattern from their first letter on; and who
+    is told what it was assigned, and what is gone."""
+
+    group: str
+    topics: Sequence[str]
+    pattern: str | None
+    assigned: Callable[[Collection[Partition]], None]
+    gone: Callable[[Collection[Partition]], None]
 
 
 class Consumer(Protocol):
@@ -108,24 +119,16 @@ class Consumer(Protocol):
         """Leave the group."""
 
 
-def member(
-    settings: Settings,
-    group: str,
-    topics: Iterable[str],
-    pattern: str | None,
-    assigned: Callable[[Collection[Partition]], None],
-    gone: Callable[[Collection[Partition]], None],
-) -> Consumer:
-    """Join a group by the client that KAFKA_CLIENT names, for some topics or those that match a pattern from their
-    first letter on. Raises UnreachableError, BarwrightError."""
+def member(settings: Settings, membership: Membership) -> Consumer:
+    """Join a group by the client that KAFKA_CLIENT names. Raises UnreachableError, BarwrightError."""
     if settings.kafka_client == "kafka-python":
         from barwright.ingest import kafka_python
 
-        return kafka_python.Member(settings, group, topics, pattern, assigned, gone)
+        return kafka_python.Member(settings, membership)
     demand_client(settings)
     from barwright.ingest import confluent
 
-    return confluent.Member(settings, group, topics, pattern, assigned, gone)
+    return confluent.Member(settings, membership)
 
 
 def demand_client(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from barwright.ingest.kafka import (
     METADATA_MS,
     MOST_RECORDS,
     PARTITION_BYTES,
+    Membership,
     OutOfRangeError,
     Partition,
     demand_crc32c,
@@ -38,22 +39,14 @@ with warnings.catch_warnings():
 class Member:
     """See kafka.Consumer. The callbacks run on the client's own thread."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        group: str,
-        topics: Iterable[str],
-        pattern: str | None,
-        assigned: Callable[[Collection[Partition]], None],
-        gone: Callable[[Collection[Partition]], None],
-    ) -> None:
+    def __init__(self, settings: Settings, membership: Membership) -> None:
         demand_crc32c()
         unpacking.bound(settings.unpacked_bytes)
         self._client = connected(
             KafkaConsumer,
             settings,
-            group_id=group,
-            client_id=f"barwright-{group}",
+            group_id=membership.group,
+            client_id=f"barwright-{membership.group}",
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
@@ -70,8 +63,8 @@ class Member:
             heartbeat_interval_ms=2_000,
             metrics_enabled=False,
         )
-        listener = _Listener(self._client, assigned, gone)
-        self._client.subscribe(topics=list(topics), pattern=pattern, listener=listener)
+        listener = _Listener(self._client, membership.assigned, membership.gone)
+        self._client.subscribe(topics=list(membership.topics), pattern=membership.pattern, listener=listener)
 
     def poll(self, timeout: float) -> Mapping[Partition, list[tuple[int, bytes | None]]]:
         """Records (offset, value) that have arrived, by partition; waits for the first at most `timeout` seconds.

@@ -61,7 +61,8 @@ class Session:
             # The client takes names or a pattern. What the other group reads is never read twice.
             pattern = f"(?!{shared.settings.dynamic_pattern})(?:{re.escape(topic)}$|{pattern})"
         topics = [topic] if topic and not pattern else []
-        self.consumer = kafka.member(shared.settings, group, topics, pattern or None, self._assigned, self._gone)
+        membership = kafka.Membership(group, topics, pattern or None, self._assigned, self._gone)
+        self.consumer = kafka.member(shared.settings, membership)
 
     def __enter__(self) -> Session:
         return self

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench import __main__ as bench
-from bench import frames, growth, market, peers, picture
+from bench import curves, frames, growth, market, peers, picture
 from tests import oracle
 from tests.services import ROOT
 
@@ -42,9 +42,12 @@ def test_a_wrong_bar_is_no_peers(within: float) -> None:
         frames.same(right, {("A", 0): (Decimal("1.50001"), 2)}, within, "x")
 
 
-def test_the_picture_shows_the_figures_that_are_kept() -> None:
-    result = json.loads((ROOT / "bench" / "results" / "peers.json").read_text())
-    assert (ROOT / "docs" / "bench.svg").read_text() == picture.picture(result)
+def test_the_pictures_show_the_figures_that_are_kept() -> None:
+    results, docs = ROOT / "bench" / "results", ROOT / "docs"
+    assert (docs / "bench.svg").read_text() == picture.picture(json.loads((results / "peers.json").read_text()))
+    soak = json.loads((results / "soak.json").read_text())
+    assert (docs / "soak.svg").read_text() == curves.picture(soak)
+    assert curves.table(soak["samples"]) in (docs / "proof.md").read_text()
 
 
 @pytest.mark.slow

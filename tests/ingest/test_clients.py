@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
-from barwright.ingest.kafka import Consumer, OutOfRangeError, Partition, member
+from barwright.ingest.kafka import Consumer, Membership, OutOfRangeError, Partition, member
 from tests.ingest.conftest import BOTH, World, eventually
 from tests.ingest.messages import bar, trade
 
@@ -20,7 +20,7 @@ COUNT = "select count(*) from ticks"
 def joined(world: World, topic: str) -> Iterator[Consumer]:
     """A member with the topic's partitions."""
     held: set[Partition] = set()
-    made = member(world.settings, f"group-{topic}", [topic], None, held.update, held.difference_update)
+    made = member(world.settings, Membership(f"group-{topic}", [topic], None, held.update, held.difference_update))
     try:
         polled(made, lambda _: held)
         yield made

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barwright.ingest.kafka import Consumer, Partition, member, symbol_of_topic, topic_of_symbol
+from barwright.ingest.kafka import Consumer, Membership, Partition, member, symbol_of_topic, topic_of_symbol
 from barwright.ingest.ticks import SYMBOL
 from tests.ingest.conftest import BOTH, World
 
@@ -24,7 +24,7 @@ def test_a_resumed_partition_goes_on_though_every_other_has_been_read(world: Wor
         futures = [world.send_later(b"x" * 50, topic, partition) for _ in range(each)]
         futures[-1].get(timeout=30)
     assigned: list[Partition] = []
-    consumer = member(world.settings, "parked", [topic], None, assigned.extend, lambda _: None)
+    consumer = member(world.settings, Membership("parked", [topic], None, assigned.extend, lambda _: None))
     seen: Counter[Partition] = Counter()
 
     def poll_until(done: Callable[[], object], seconds: float = 20) -> None:
@@ -60,7 +60,7 @@ def test_members_that_know_different_topics_share_what_each_knows(world: World) 
         # One of the three comes by the other client, as while a group goes over from one to the other.
         client = {"kafka-python": "confluent", "confluent": "kafka-python"}[world.settings.kafka_client]
         settings = world.settings.model_copy(update={"kafka_client": client} if number == 1 else {})
-        return member(settings, "shared", topics, None, mine.update, mine.difference_update)
+        return member(settings, Membership("shared", topics, None, mine.update, mine.difference_update))
 
     over = threading.Event()
 

@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said(environment: dict[str, str], stranger: Authority)
             clients.ensure_topic(settings_of(environment, **changed), "x", 1)
         confluent = settings_of(environment, **changed, kafka_client="confluent")
         with pytest.raises(UnreachableError, match=said):
-            clients.member(confluent, "group", ["x"], None, set().update, set().update)
+            clients.member(confluent, clients.Membership("group", ["x"], None, set().update, set().update))
 
 
 @pytest.mark.slow
@@ -116,11 +116,7 @@ def test_scram_and_a_name_that_is_not_the_certificates(environment: dict[str, st
     held: set[clients.Partition] = set()
     member = clients.member(
         known.model_copy(update={"kafka_client": "confluent"}),
-        "group",
-        ["by-scram"],
-        None,
-        held.update,
-        held.difference_update,
+        clients.Membership("group", ["by-scram"], None, held.update, held.difference_update),
     )
     deadline = time.monotonic() + 30
     while not held and time.monotonic() < deadline:
