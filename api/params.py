@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import Literal, TypeVar
 from urllib.parse import parse_qsl
 
+from litestar.datastructures.headers import Accept
+
 from barwright.api.clocks import zone
 from barwright.api.encode import PLAIN, Numbers, Style
 from barwright.api.errors import ApiError, bad, unknown_parameter
@@ -113,8 +115,6 @@ def single(query_string: bytes, known: Sequence[str], repeated: str = "") -> dic
 @lru_cache(256)
 def negotiated(accept: bytes) -> Format:
     """The format a client prefers by its `Accept`; JSON where it names none of ours."""
-    from litestar.datastructures.headers import Accept  # 0.5 s that commands need not wait for
-
     best = Accept(accept.decode("latin-1")).best_match(list(MEDIA))
     return MEDIA.get(best or "", "json")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from barwright.ingest import metrics
 from barwright.ingest.batch import Batch
 from barwright.ingest.claims import Chunk, Claim
 from barwright.ingest.landing import Landing
-from barwright.ingest.ticks import Window
+from barwright.ingest.ticks import Rule, Window
 from bench import api
 from bench.ingest import BATCH, START, message
 
@@ -30,7 +31,7 @@ ROUNDS = 3
 
 def measure(dsn: str, redis_url: str, symbols: int = 2, seconds: float = 1.5) -> dict[str, Any]:
     """Microseconds of CPU, and shares."""
-    return {"batch": batches(), "request": requests(dsn, redis_url, symbols, seconds)}
+    return {"batch": batches(), "reading_us": reading(), "request": requests(dsn, redis_url, symbols, seconds)}
 
 
 def batches() -> dict[str, Any]:
@@ -54,9 +55,25 @@ def batches() -> dict[str, Any]:
     return found
 
 
-def _batch(values: list[bytes]) -> Batch:
+def reading() -> dict[str, float]:
+    """What ingest takes to read and check a trade, of 10,000 with 50 symbols, a hundred in a message: of now, when
+    times may lie 5 s ahead, and of the past; with times as texts and as milliseconds."""
+    now = START + timedelta(hours=12, seconds=30)
+    rules: dict[str, Rule | None] = {f"SYM{n}USD": "id" for n in range(50)}
+    found = {}
+    for form, ts in (("text", f"{now:%Y-%m-%dT%H:%M:%S.%fZ}"), ("ms", round(now.timestamp() * 1000))):
+        trades = [message(n) | {"ts": ts} for n in range(BATCH)]
+        values = [msgspec.json.encode(trades[first : first + 100]) for first in range(0, BATCH, 100)]
+        for name, ahead in (("now", timedelta(seconds=5)), ("past", timedelta(days=1))):
+            window = Window(0, round((now + ahead).timestamp() * 1e6))
+            took = _cpu(lambda v=values, w=window: _batch(v, rules, w))  # type: ignore[misc]
+            found[f"{name}_{form}"] = round(took / BATCH, 2)
+    return found
+
+
+def _batch(values: list[bytes], rules: Mapping[str, Rule | None] | None = None, window: Window | None = None) -> Batch:
     claim = Claim("t", 0, UUID(int=0), 1, 0)
-    batch = Batch({}, Window(0, 2**60))
+    batch = Batch(rules or {}, window or Window(0, 2**60))
     batch.add(Chunk(claim, 0, list(enumerate(values))), 10**9)
     return batch
 

@@ -48,15 +48,21 @@ def _values(samples: list[dict[str, Any]], kind: str, part: str) -> list[float]:
     return [float(one[kind][part] if part else one[kind]) for one in samples]
 
 
+def quarters(values: list[float]) -> list[float]:
+    """The median of each quarter of the time, of at least one value."""
+    n = len(values)
+    begins = [min(round(q * n / 4), n - 1) for q in range(4)]
+    return [statistics.median(values[lo : max(hi, lo + 1)]) for lo, hi in zip(begins, [*begins[1:], n], strict=True)]
+
+
 def table(samples: list[dict[str, Any]]) -> str:
     """The median of each curve in each quarter of the time, as Markdown."""
     rows = ["| | first quarter | second | third | last |", "|---|---|---|---|---|"]
     for what, unit, lines in PANELS:
         for name, kind, part in lines:
-            found, n = _values(samples, kind, part), len(samples) / 4
-            medians = [statistics.median(found[round(q * n) : round((q + 1) * n)]) for q in range(4)]
+            medians = quarters(_values(samples, kind, part))
             told = " | ".join(f"{median:,.0f} {unit}".rstrip() for median in medians)
-            rows.append(f"| {what if name == 'waiting' else f'{what}: {name}'} | {told} |")
+            rows.append(f"| {f'{what}: {name}' if len(lines) > 1 else what} | {told} |")
     return "\n".join(rows)
 
 

@@ -35,6 +35,7 @@ from barwright.embedded.valkey import Valkey
 from barwright.ingest import kafka
 from barwright.settings import Settings
 from bench.__main__ import machine, migrated, server
+from bench.curves import quarters
 from tests.services import JARS
 
 SYMBOLS, RATE, TOGETHER = 200, 5_000, 10  # ticks/s of all, in messages of so many ticks of one symbol
@@ -147,8 +148,8 @@ async def watch(
 
 def growth(samples: list[dict[str, Any]], kind: str, part: str) -> float:
     """The median of the last quarter, of that of the second: what grows is above one."""
-    found, quarter = [float(one[kind][part]) for one in samples], max(1, len(samples) // 4)
-    return round(statistics.median(found[-quarter:]) / max(statistics.median(found[quarter : 2 * quarter]), 1e-9), 2)
+    _, second, _, last = quarters([float(one[kind][part]) for one in samples])
+    return round(last / max(second, 1e-9), 2)
 
 
 @click.command()

@@ -104,7 +104,7 @@ class Batch(Items):
 
     def _usual(self, items: Sequence[Item]) -> bool:
         """Add trades, if each is written the usual way and numbered by the rule that its symbol has already; False, and
-        nothing is added, where one is not. Looking at all of them at once costs 0.6 us a tick; `take` 1.2."""
+        nothing is added, where one is not. All of them at once take 1.2 us a tick, one by one (`take`) 1.8."""
         kinds = set(map(type, items))
         if kinds not in ({Trade}, {Timed}):
             return False

@@ -101,7 +101,7 @@ class Items:
         self, claim: Claim, offset: int, items: Sequence[Item], value: bytes, before: int = 0, reason: str = _ALONE
     ) -> None:
         """Add a record's items, `before` of which came already. One loop without calls for trades written the usual
-        way: 1 us each is most of what a tick costs us; `_other` has every other item. `reason` is what is wrong with
+        way, since it is most of what a tick costs us; `_other` has every other item. `reason` is what is wrong with
         bars of a task here."""
         symbols, minutes, append, sides = self.symbols, self._times.minutes, self.trades.append, SIDES
         first, last, end, counts = self._first_minute, self._last_minute, self._last_second, self._tally.counts

@@ -27,7 +27,7 @@ _TS: Final = r"[0-9]{4}-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-5][0-9](?
 # A trade's row as COPY text, if it needs no second look: UTC, at most microseconds, plain decimals, price above zero.
 _PLAIN: Final = rf"{_TS}\t{SYMBOL}\t[0-9]{{1,18}}+\t(?=[0.]*+[1-9]){NUMBER}\t{NUMBER}\t(?:[bs]|\\N)\n"
 PLAIN_TRADE: Final = re.compile(_PLAIN).fullmatch
-# Many of them at once, at two fifths of the cost of each by itself.
+# Many of them at once, at two thirds of the cost of each by itself.
 PLAIN_TRADES: Final = re.compile(rf"(?:{_PLAIN})*+").fullmatch
 is_symbol = re.compile(SYMBOL).fullmatch
 _is_digits = re.compile("[0-9]+").fullmatch
