@@ -34,7 +34,7 @@ OURS = ("plan_cache_mode = force_generic_plan", "max_parallel_workers_per_gather
 
 
 def by_sql(dsn: str, quest: Quest, duckdb: Any, market: Market, rounds: int) -> dict[str, Any]:
-    """p50, p99 and least milliseconds of each question, its rows fetched; all answers have been compared."""
+    """p50, p99 and least milliseconds of each question; all answers have been compared."""
     quest.reopen()
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as plain:
         for setting in ("search_path = barwright", *OURS):
@@ -43,7 +43,7 @@ def by_sql(dsn: str, quest: Quest, duckdb: Any, market: Market, rounds: int) -> 
 
 
 def _queries(name: str, plain: Any, quest: Quest, duckdb: Any, market: Market) -> dict[str, Callable[[], Any]]:
-    """One question as each peer understands it."""
+    """One question as each peer understands it; what asks it gives a cursor."""
     times = {key: shown(at) for key, at in market.times.items()}
     symbol = "" if QUESTIONS[name].startswith(ONE) else ", symbol"
     last = " desc limit 1" if name == "last_bar" else ""
@@ -54,23 +54,46 @@ def _queries(name: str, plain: Any, quest: Quest, duckdb: Any, market: Market) -
         "tutorial": (plain, RAW.format(where=ts, symbol=symbol) + last),
         "duckdb": (duckdb, frames.DUCKDB.format(where=ts, symbol=symbol) + " order by bucket" + last),
     }
-    return {peer: lambda link=link, text=text: link.execute(text).fetchall() for peer, (link, text) in texts.items()}
+    return {peer: lambda link=link, text=text: link.execute(text) for peer, (link, text) in texts.items()}
 
 
 def _asked(peers: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
-    bars = {peer: frames.bars(work(), SYMBOL) for peer, work in peers.items()}
+    """How long until the rows are Python's, and of these until the answer was `received`, of which Python has made
+    nothing yet: it takes longer to make our decimals than to make QuestDB's doubles. DuckDB is no server."""
+    bars = {peer: frames.bars(ask().fetchall(), SYMBOL) for peer, ask in peers.items()}
     for peer, found in bars.items():
         frames.same(bars["barwright"], found, 1e-9 if peer == "questdb" else 0, peer)
-    times: dict[str, list[float]] = {peer: [] for peer in peers}
+    turns: dict[str, list[tuple[float, float]]] = {peer: [] for peer in peers}
     for _ in range(rounds):
-        for peer, work in peers.items():
-            times[peer] += repeated(work)
-    # On a busy machine the fastest turn says more of the work than the median does.
+        for peer, ask in peers.items():
+            turns[peer] += _turns(ask)
+    whole, received = ({peer: [turn[n] for turn in took] for peer, took in turns.items()} for n in range(2))
+    del received["duckdb"]
+    return {"rows": len(bars["barwright"]), **_percentiles(whole), "received": _percentiles(received)}
+
+
+def _turns(ask: Callable[[], Any]) -> list[tuple[float, float]]:
+    """Seconds of each of some turns: in all, and until the answer was here."""
+    found: list[tuple[float, float]] = []
+
+    def turn() -> None:
+        began = time.perf_counter()
+        cursor = ask()
+        received = time.perf_counter()
+        cursor.fetchall()
+        found.append((time.perf_counter() - began, received - began))
+
+    repeated(turn)
+    return found
+
+
+def _percentiles(times: dict[str, list[float]]) -> dict[str, Any]:
+    """p50, p99 and least milliseconds; on a busy machine the fastest turn says more of the work than the median."""
     found = {peer: {**api._percentiles(iter(took)), "min_ms": round(min(took) * 1e3, 3)}
              for peer, took in times.items()}  # fmt: skip
     ours = found["barwright"]["p50_ms"]
     ratios = {peer: round(took["p50_ms"] / ours, 2) for peer, took in found.items() if peer != "barwright"}
-    return {"rows": len(bars["barwright"])} | found | {"p50_to_barwright": ratios}
+    return found | {"p50_to_barwright": ratios}
 
 
 def repeated(work: Callable[[], Any]) -> list[float]:

@@ -1,5 +1,5 @@
 """A group's member by confluent-kafka (librdkafka): where each message holds one tick, ingest takes 2.4 us of CPU for
-it, not 8.7; where it holds a hundred, 2.0, not 2.6, and yet lands fewer by the clock (bench/README.md).
+it, not 8.7; where it holds a hundred, 2.0, not 2.6 (bench/README.md).
 
 An extra, `barwright[fast]`: chosen by KAFKA_CLIENT=confluent.
 """
@@ -43,7 +43,7 @@ class Member:
     def __init__(self, settings: Settings, membership: Membership) -> None:
         demand_broker(settings)  # librdkafka would wait in silence
         self._assigned, self._gone = membership.assigned, membership.gone
-        # Where each partition that is assigned was started, None until it is; what is paused; ends without a record.
+        # Where each partition that is assigned was sought, None until it is; what is paused; ends without a record.
         self._held: dict[Partition, int | None] = {}
         self._paused: set[Partition] = set()
         self._eof: dict[Partition, int] = {}
@@ -69,6 +69,9 @@ class Member:
                 "queued.max.messages.kbytes": 2 * FETCH_BYTES // 1024,
                 # Its default of 1,000 stalls a consumer that fills its queue: 0.4 M instead of 1.8 M records/s.
                 "fetch.queue.backoff.ms": 5,
+                # One request at a time is under way to a broker: at its default of 500 a partition that is read again
+                # waits that long for one that only asks of others, which have nothing new.
+                "fetch.wait.max.ms": 100,
                 "fetch.error.backoff.ms": 100,
                 "reconnect.backoff.max.ms": 2_000,
                 "session.timeout.ms": 6_000,
@@ -167,9 +170,8 @@ class Member:
             return False
         self._eof.pop(partition, None)
         self._out.discard(partition)
-        self._held[partition] = offset
         try:
-            self._client.seek(TopicPartition(*partition, offset))
+            self._seek(partition, offset)
         except KafkaException:
             # librdkafka fetches no more of a partition whose position was outside its log, nor seeks in it.
             try:
@@ -180,8 +182,8 @@ class Member:
         return True
 
     def _assign_again(self, partition: Partition) -> None:
-        at = {p: held or 0 for p, held in self._held.items()} | self.positions(set(self._held) - {partition})
-        self._client.assign([TopicPartition(*p, offset) for p, offset in at.items()])
+        self._held |= self.positions(set(self._held) - {partition})
+        self._client.assign([TopicPartition(*p, offset or 0) for p, offset in self._held.items()])
         self._client.pause([TopicPartition(*p) for p in self._paused])
 
     def pause(self, partitions: Iterable[Partition]) -> None:
@@ -193,8 +195,19 @@ class Member:
     def resume(self, partitions: Iterable[Partition]) -> None:
         """See kafka.Consumer."""
         if wanted := self.assignment().intersection(partitions) & self._paused:
+            positions = self.positions(wanted)
             self._client.resume([TopicPartition(*partition) for partition in wanted])
             self._paused -= wanted
+            # Where all was paused the thread that fetches sleeps to the end of its second, in spite of this: 0.3 s of
+            # each in which nothing came. Only a seek wakes it up (librdkafka 2.16, rd_kafka_toppar_set_fetch_state).
+            with suppress(KafkaException):
+                for partition, position in positions.items():
+                    self._seek(partition, position)
+
+    def _seek(self, partition: Partition, offset: int) -> None:
+        """Read from here; the client forgets what its position was."""
+        self._held[partition] = offset
+        self._client.seek(TopicPartition(*partition, offset))
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
         """See kafka.Consumer."""

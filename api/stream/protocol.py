@@ -1,4 +1,4 @@
-"""WebSockets as uvicorn serves them, but that a close reaches who does not read."""
+"""WebSockets as uvicorn serves them, but that a close reaches who does not read, and who is still sending."""
 
 from typing import Any
 
@@ -37,3 +37,17 @@ class Protocol(WebSocketsSansIOProtocol):
         self.writable.set()
         await super().send(message)
         self.loop.call_later(self.close_timeout, self.transport.abort)
+
+    def handle_parser_exception(self) -> None:
+        """A message that is too big, or none at all; called again for all that still comes, which is dropped for a
+        while: to who sends into a connection that is closed the kernel sends a reset, and the reason is lost with it.
+        """
+        if self.close_sent:
+            return
+        self.close_sent, why = True, self.conn.close_sent
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": why.code if why else 1006})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        if self.transport.can_write_eof():  # not by TLS
+            self.transport.write_eof()
+        self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)

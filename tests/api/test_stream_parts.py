@@ -19,6 +19,7 @@ from barwright.api.stream.wire import SlowError, Wire
 from tests.api.conftest import Api
 from tests.api.streams import read, socket, subscribe
 from tests.api.test_stream import ALL, New
+from tests.fuzz.raw import opened as raw
 
 api_tag = tag("0123456789abcdef", "BTCUSD", "1m")
 steps = st.lists(st.tuples(st.sampled_from(["append", "renew", "close"]), st.integers(0, 50)), max_size=30)
@@ -140,3 +141,22 @@ def test_who_reads_too_slowly_is_told_so_at_the_end(api: Api, new: New) -> None:
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1013
     assert "slowly" in closed.value.rcvd.reason
+
+
+@pytest.mark.parametrize(
+    ("begin", "code"),
+    [
+        (b"\x81\xff" + (20 * 2**20).to_bytes(8, "big") + bytes(4), 1009),  # a text of 20 MB
+        (b"\x83\xff" + (20 * 2**20).to_bytes(8, "big") + bytes(4), 1002),  # of a kind there is not
+    ],
+)
+def test_who_reads_only_after_all_is_sent_hears_why_it_is_refused(api: Api, begin: bytes, code: int) -> None:
+    with raw(api) as connection:
+        connection.sendall(begin)
+        for _ in range(20):
+            connection.sendall(b"x" * 2**20)
+            time.sleep(0.01)
+        told = connection.recv(1_000)
+        assert told[0] == 0x88
+        assert int.from_bytes(told[2:4], "big") == code
+        assert connection.recv(1_000) == b""

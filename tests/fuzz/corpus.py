@@ -42,7 +42,7 @@ AGGREGATE: Final = (
     b'{"stream":"x","data":{"e":"aggTrade","s":"BTCUSDT","a":9,"p":"1.5","q":"2","T":1677628800123,"m":false}}'
 )
 STREAMER: Final = (b'{"TYPE":"0","M":"Coinbase","FSYM":"BTC","TSYM":"USD","SIDE":1,"ACTION":1,"CCSEQ":7,"P":27180.12,'
-                   b'"Q":0.5,"SEQ":1,"REPORTEDNS":1677628800123456789,"DELAYNS":1}')  # fmt: skip
+                   b'"Q":0.5,"TS":1677628800,"SEQ":1,"REPORTEDNS":1677628800123456789,"DELAYNS":1}')  # fmt: skip
 MARKS: Final = [
     {"type": "mark", "event": event, "session": "s", "partition": 0, "symbol": "BTCUSD", "seq": 1, "count": 1,
      "start": "2023-03-01T00:00:00Z", "end": "2023-03-01T00:05:00Z", "ts": "2023-03-01T00:00:00Z"}

@@ -125,3 +125,28 @@ def test_out_of_range_in_one_partition_leaves_the_others_where_they_are(world: W
         consumer.resume([two])
         assert polled(consumer, lambda found: found) == [(two, 5)]
     assert consumer.end_of(one) in (0, 6)
+
+
+@BOTH
+def test_what_is_resumed_is_read_at_once_though_nothing_else_was_read(world: World) -> None:
+    """Ten times: librdkafka's thread would sleep for a second each time. And nothing comes twice, nor is left out."""
+    topic = world.topic(partitions=2)
+    both = [Partition(topic, number) for number in range(2)]
+    with joined(world, topic) as consumer:
+        for partition in both:
+            assert consumer.start_at(partition, 0)
+        found: list[tuple[Partition, int]] = []
+        waited = 0.0
+        for _ in range(10):
+            consumer.pause(both)
+            for number in range(2):
+                world.send(b"x", topic=topic, partition=number)
+            assert not consumer.poll(0.1)
+            began = time.monotonic()
+            consumer.resume(both)
+            consumer.pause(both)
+            consumer.resume(both)  # of which nothing came meanwhile
+            found += polled(consumer, lambda now: len(now) == 2)
+            waited += time.monotonic() - began
+        assert sorted(found) == [(partition, offset) for partition in both for offset in range(10)]
+        assert waited < 4
