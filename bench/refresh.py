@@ -1,13 +1,16 @@
 """How fast closed bars are made: ticks per second rolled up through all seven levels, and repaired after late ticks."""
 
+import statistics
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from barwright import sql
 from barwright.sql.engine import engine_of, levels
+from bench import ingest
+from bench.ingest import COLUMNS
 
-START = datetime(2024, 3, 4, tzinfo=UTC)
+START, DAY = datetime(2024, 3, 4, tzinfo=UTC), timedelta(days=1)
 FILL = """
 insert into ticks (symbol, ts, seq, price, size, side)
 select 'S' || n %% %(symbols)s, %(start)s + n * (interval '1 day' / %(ticks)s), n,
@@ -16,28 +19,45 @@ from generate_series(0, %(ticks)s - 1) as n
 """
 
 
-def measure(dsn: str, ticks: int = 1_000_000, symbols: int = 50, late: int = 100) -> dict[str, Any]:
+def measure(dsn: str, ticks: int = 1_000_000, symbols: int = 50, late: int = 100, rounds: int = 5) -> dict[str, Any]:
     """On an empty migrated database: a day of ticks rolled up at once (the whole catch-up), then late ticks repaired.
 
-    Returns ticks/s of the roll-up and seconds of the repair of `late` ticks in as many minutes.
+    Returns ticks/s of the roll-up, how many times those of COPY that is (each round copies a day and rolls it up, so
+    that a machine that slows down slows both), and seconds of the repair of `late` ticks in as many minutes.
     """
     with sql.connect(dsn, "bench", autocommit=True) as connection:
         engine = engine_of(connection)
-        connection.execute("select prepare_ticks(array[%s])", (START,))
+        connection.execute("select prepare_ticks(array(select generate_series(%s::timestamptz, %s, '1 day')))",
+                           (START, START + rounds * DAY))  # fmt: skip
         _seal_back(connection)
         connection.execute(FILL, {"symbols": symbols, "start": START, "ticks": ticks})
-        connection.execute("analyze ticks")
-        connection.execute("select move_seal(%s)", (START + timedelta(days=1),))
-        rolled = _timed(lambda: [engine.advance(level.name) for level in levels(connection)])
+        with connection.cursor().copy(f"copy (select {COLUMNS} from ticks order by ts) to stdout") as rows:
+            first = b"".join(rows)
+        _rolled(connection, engine, START)
+        days = [_day(connection, engine, first, START + n * DAY) for n in range(1, rounds + 1)]
         _late(connection, late)
         repaired = _timed(engine.repair)
-        return {
-            "engine": engine.name,
-            "ticks": ticks,
-            "refresh_ticks_per_s": round(ticks / rolled),
-            "late_ticks": late,
-            "repair_s": round(repaired, 3),
-        }
+    return {
+        "engine": engine.name,
+        "ticks": ticks,
+        "refresh_ticks_per_s": round(ticks / statistics.median(rolled for _, rolled in days)),
+        "of_copy_limit": round(statistics.median(copied / rolled for copied, rolled in days), 2),
+        "late_ticks": late,
+        "repair_s": round(repaired, 3),
+    }
+
+
+def _day(connection: Any, engine: Any, first: bytes, day: datetime) -> tuple[float, float]:
+    """Seconds of the same ticks on another day: copied as ingest's limit copies them, and rolled up."""
+    lines = first.replace(f"{START:%Y-%m-%d}".encode(), f"{day:%Y-%m-%d}".encode()).splitlines(keepends=True)
+    batches = [b"".join(lines[n : n + ingest.BATCH]) for n in range(0, len(lines), ingest.BATCH)]
+    return _timed(lambda: ingest._copy(connection, batches)), _rolled(connection, engine, day)
+
+
+def _rolled(connection: Any, engine: Any, day: datetime) -> float:
+    connection.execute("analyze ticks")
+    connection.execute("select move_seal(%s)", (day + DAY,))
+    return _timed(lambda: [engine.advance(level.name) for level in levels(connection)])
 
 
 def _seal_back(connection: Any) -> None:

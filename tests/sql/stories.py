@@ -53,6 +53,8 @@ ALL_BUT_LATE = {
     "imported": [],
     "late": [(NAMES[0], TimestamptzRange(BEGIN, BEGIN + timedelta(minutes=1)))],
 }
+# The same of a minute that was lost.
+ALL_BUT_LOST = ALL_BUT_LATE | {"late": [], "lost": [(NAMES[0], BEGIN + timedelta(minutes=1))]}
 
 
 def lay(connection: Any, story: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from barwright import sql
 from barwright.metrics import overview
 from tests.sql.history import History
 from tests.sql.market import Market
-from tests.sql.stories import ALL_BUT_LATE, NAMES, lay, stories
+from tests.sql.stories import ALL_BUT_LATE, ALL_BUT_LOST, NAMES, lay, stories
 
 New = Callable[..., Market]
 DAY = ("03-01 00:00", "03-05 00:00")
@@ -226,6 +226,7 @@ def test_gaps_of_all_are_the_gaps_of_each(new: New) -> None:
     @settings(max_examples=25 if in_wasm else 60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(story=stories)
     @example(story=ALL_BUT_LATE)
+    @example(story=ALL_BUT_LOST)
     def equal(story: dict[str, Any]) -> None:
         with connection.transaction(force_rollback=True):
             lay(connection, story)
