@@ -1,5 +1,5 @@
 """A group's member by confluent-kafka (librdkafka): where each message holds one tick, ingest takes 2.4 us of CPU for
-it, not 8.7; where it holds a hundred, 2.0, not 2.6 (bench/README.md).
+it, not 8.7 (docs/decisions.md); where it holds a hundred, on a machine half as fast, 4.1, not 5.7 (bench/README.md).
 
 An extra, `barwright[fast]`: chosen by KAFKA_CLIENT=confluent.
 """
@@ -70,7 +70,7 @@ class Member:
                 # Its default of 1,000 stalls a consumer that fills its queue: 0.4 M instead of 1.8 M records/s.
                 "fetch.queue.backoff.ms": 5,
                 # One request at a time is under way to a broker: at its default of 500 a partition that is read again
-                # waits that long for one that only asks of others, which have nothing new.
+                # may wait that long for one that only asks of others, which have nothing new.
                 "fetch.wait.max.ms": 100,
                 "fetch.error.backoff.ms": 100,
                 "reconnect.backoff.max.ms": 2_000,
