@@ -6,7 +6,9 @@ An extra, `barwright[fast]`: chosen by KAFKA_CLIENT=confluent.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Final
@@ -35,6 +37,9 @@ _OUT: Final = {Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE, Code._NO_OFFSE
 _JOIN: Final = {Code._MAX_POLL_EXCEEDED, Code._AUTHENTICATION}
 # Seconds that leaving the group may take.
 LEAVING: Final = 3.0
+# Seconds in which neither any broker nor the group has answered, after which a new client begins. librdkafka that was
+# told once that there are no brokers, as one says that stood still and was fenced, asks nobody ever again (its #5301).
+SILENCE: Final = 15.0
 
 
 class Member:
@@ -49,6 +54,8 @@ class Member:
         self._eof: dict[Partition, int] = {}
         self._out: set[Partition] = set()
         self._failure: ClientError | None = None
+        # Since when the group owes us an assignment.
+        self._owed: float | None = None
         self._lock, self._closed = threading.Lock(), False
         client = f"barwright-{membership.group}"
         common = librdkafka(settings) | {"client.id": client, "error_cb": self._fail, "log_level": 0}
@@ -91,6 +98,7 @@ class Member:
             self._follow()
             first = self._client.poll(timeout)
             if first is None:
+                self._demand_answer()
                 return {}
             messages = (first, *self._client.consume(MOST_RECORDS - 1, 0))
         found: dict[tuple[str, int], list[tuple[int, bytes | None]]] = {}
@@ -114,7 +122,7 @@ class Member:
             self._client.subscribe(names, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
         else:
             self._client.unsubscribe()  # it refuses to subscribe to nothing
-        self._subscribed = names
+        self._subscribed, self._owed = names, time.monotonic()
 
     def _raise(self) -> None:
         if self._failure:
@@ -123,6 +131,12 @@ class Member:
             out, self._out = self._out, set()
             self._topics.look()  # perhaps the topic was made again
             raise OutOfRangeError(out)
+
+    def _demand_answer(self) -> None:
+        """ClientError where nobody has answered for so long that this client may never ask again."""
+        owed = self._owed if self._owed is not None and self._subscribed else math.inf
+        if time.monotonic() - min(owed, self._topics.heard) > SILENCE:
+            raise ClientError(f"Neither a broker nor the group has answered for {SILENCE:.0f} s.")
 
     def _note(self, message: Message) -> None:
         """An event in place of a record."""
@@ -144,12 +158,14 @@ class Member:
         # Any position: without one it would ask Kafka for its own.
         client.assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
         client.pause(partitions)
+        self._owed = None
         self._held = {Partition(p.topic, p.partition): None for p in partitions}
         self._paused = set(self._held)
         self._assigned(list(self._held))
 
     def _on_revoke(self, client: Consumer, _: list[TopicPartition]) -> None:
         client.unassign()
+        self._owed = time.monotonic()
         gone, self._held = list(self._held), {}
         self._paused.clear()
         self._eof.clear()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -51,6 +52,7 @@ class Topics(threading.Thread):
         super().__init__(name="topics", daemon=True)
         self._admin, self._fixed, self._pattern = admin, names, re.compile(pattern) if pattern else None
         self.names, self.ids = names, dict[str, UUID]()
+        self.heard = time.monotonic()  # when a broker last answered
         self._over, self._lock = threading.Event(), threading.Lock()
 
     def run(self) -> None:
@@ -71,6 +73,7 @@ class Topics(threading.Thread):
             names = sorted(filter(self._pattern.match, there))
         self.ids = dict(self._identified(names))
         self.names = names
+        self.heard = time.monotonic()
 
     def _identified(self, names: list[str]) -> Iterator[tuple[str, UUID]]:
         if not names:

@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from barwright import migrations
+from barwright.ingest.kafka import Consumer, KafkaError, Membership, member
 from barwright.settings import Settings
 from tests import services
 from tests.ingest.conftest import World, eventually
@@ -168,7 +169,7 @@ def test_frozen_in_the_middle_of_a_copy(world: World) -> None:
     assert frozen.poll() is None
 
 
-def outage(world: World, stop: Callable[[], None], start: Callable[[], None]) -> None:
+def outage(world: World, stop: Callable[[], None], start: Callable[[], None], seconds: float = 5) -> None:
     """Take a server away for some seconds while trades are sent."""
     world.topic()
     process = world.spawn()
@@ -178,7 +179,7 @@ def outage(world: World, stop: Callable[[], None], start: Callable[[], None]) ->
     sender.start()
     eventually(lambda: world.one("select count(*) from ticks") > 0, True)
     stop()
-    time.sleep(5)
+    time.sleep(seconds)
     start()
     time.sleep(2)
     done.set()
@@ -213,14 +214,55 @@ def test_the_broker_is_stopped_and_started_again(world: World, kafka: Server) ->
 @pytest.mark.parametrize("name", ["postgres", "kafka", "valkey"])
 def test_a_server_is_frozen(world: World, request: pytest.FixtureRequest, name: str) -> None:
     server = request.getfixturevalue(name)
+    # Kafka beyond its session with its controller (9 s): it wakes up fenced, and says that there are no brokers.
+    outage(
+        world,
+        lambda: every(server, signal.SIGSTOP),
+        lambda: every(server, signal.SIGCONT),
+        seconds=12 if name == "kafka" else 5,
+    )
 
-    def every(signum: signal.Signals) -> None:
-        process = psutil.Process(server.pid)
-        for one in [process, *process.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                one.send_signal(signum)
 
-    outage(world, lambda: every(signal.SIGSTOP), lambda: every(signal.SIGCONT))
+@pytest.mark.parametrize("world", ["confluent"], indirect=True)
+def test_a_client_that_nobody_answers_begins_anew(world: World, kafka: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka that was told of no brokers asks none ever again. But a member of a group that has no more partitions
+    waits for as long as it takes."""
+    from barwright.ingest import confluent
+
+    monkeypatch.setattr(confluent, "SILENCE", 4.0)
+    topic = world.topic(partitions=1)
+    membership = Membership(f"group-{topic}", [topic], None, lambda _: None, lambda _: None)
+    members = [member(world.settings, membership) for _ in range(2)]
+    deadline = time.monotonic() + 12
+    while time.monotonic() < deadline:
+        assert not any(one.poll(0.05) for one in members)
+    assert sorted(len(one.assignment()) for one in members) == [0, 1]
+    every(kafka, signal.SIGSTOP)
+    try:
+        for one in members:
+            with pytest.raises(KafkaError, match="has answered for 4 s"):
+                polled(one, 400)
+    finally:
+        every(kafka, signal.SIGCONT)
+        for one in members:
+            one.close()
+    world.start()
+    world.send(trade(1))
+    eventually(lambda: world.one("select count(*) from ticks"), 1)
+
+
+def polled(one: Consumer, times: int) -> None:
+    """Poll so often."""
+    for _ in range(times):
+        one.poll(0.05)
+
+
+def every(server: Server, signum: signal.Signals) -> None:
+    """Send a signal to all processes of a server."""
+    process = psutil.Process(server.pid)
+    for one in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            one.send_signal(signum)
 
 
 def test_without_valkey_everything_lands_and_nothing_waits(world: World, valkey: Server) -> None:
