@@ -62,7 +62,7 @@ def run_again(path: str, *names: str) -> None:
     driver = op.get_bind().connection.driver_connection
     assert driver is not None
     for name in names:
-        there = rf"^create (?:or replace )?(function {name}\(.*?^(?:end;|\$\$;)$|view {name} as$.*?;$)"
+        there = rf"^create (?:or replace )?(function {name}\(.*?^(?:end;|\$\$;|\);)$|view {name} as$.*?;$)"
         found = re.search(there, sql.read(path), re.MULTILINE | re.DOTALL)
         assert found is not None, name
         driver.execute(f"create or replace {found[1]}")

@@ -6,6 +6,7 @@
 -- used by the live views (source: the parent's ohlcv_*), the roll-up and the repair (its rollup_*; both stay below the
 -- parent's watermark, and planning a view of views over 150 partitions costs 18 ms). 1m comes from ticks always.
 -- 1m: an imported bar (seq -1) stands in for the trades of its minute; open and close are the first and last by seq.
+-- Since revision 0008 what bars.sql says is in force.
 create function select_bars(level_name text, source text, condition text) returns text
 language sql stable set search_path = barwright, pg_temp
 return (
