@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+import psutil
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
@@ -54,6 +56,14 @@ class External:
 
     def __repr__(self) -> str:
         return "named by the environment"
+
+
+def send_all(pid: int, signum: signal.Signals) -> None:
+    """Send a signal to a server's process and all below it."""
+    process = psutil.Process(pid)
+    for one in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            one.send_signal(signum)
 
 
 def server(variable: str, make: Callable[[], Service]) -> Iterator[Server]:

@@ -118,12 +118,17 @@ class System:
     def add(self, name: str) -> Role:
         """One process more of a role."""
         url = self._urls.get(name)
-        environment = {**self.environment(), "DATABASE_URL": self.way("postgres", url) if url else ""}
+        environment = self.environment() | self.own(name)
+        environment["DATABASE_URL"] = self.way("postgres", url) if url else ""
         self._made += 1
         role = Role(name, self._made, environment, self.home / "roles")
         role.start()
         self.roles.append(role)
         return role
+
+    def own(self, name: str) -> dict[str, str]:
+        """What the next process of a role has in its environment besides."""
+        return {}
 
     def way(self, server: str, url: str) -> str:
         """The address by which roles reach a server."""

@@ -7,11 +7,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-import psutil
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -23,7 +21,7 @@ from barwright.settings import Settings
 from tests import services
 from tests.ingest.conftest import World, eventually
 from tests.ingest.messages import trade
-from tests.services import Server
+from tests.services import Server, send_all
 
 SYMBOLS = 8
 TOGETHER = 50
@@ -215,7 +213,7 @@ def test_the_broker_is_stopped_and_started_again(world: World, kafka: Server) ->
 def test_a_server_is_frozen(world: World, request: pytest.FixtureRequest, name: str) -> None:
     server = request.getfixturevalue(name)
     # Kafka beyond its session with its controller (3 s): it wakes up fenced, and may say that there are no brokers.
-    outage(world, lambda: every(server, signal.SIGSTOP), lambda: every(server, signal.SIGCONT))
+    outage(world, lambda: send_all(server.pid, signal.SIGSTOP), lambda: send_all(server.pid, signal.SIGCONT))
 
 
 @pytest.mark.parametrize("world", ["confluent"], indirect=True)
@@ -232,13 +230,13 @@ def test_a_client_that_nobody_answers_begins_anew(world: World, kafka: Server, m
     while time.monotonic() < deadline:
         assert not any(one.poll(0.05) for one in members)
     assert sorted(len(one.assignment()) for one in members) == [0, 1]
-    every(kafka, signal.SIGSTOP)
+    send_all(kafka.pid, signal.SIGSTOP)
     try:
         for one in members:
             with pytest.raises(KafkaError, match="has answered for 4 s"):
                 polled(one, 400)
     finally:
-        every(kafka, signal.SIGCONT)
+        send_all(kafka.pid, signal.SIGCONT)
         for one in members:
             one.close()
     world.start()
@@ -250,14 +248,6 @@ def polled(one: Consumer, times: int) -> None:
     """Poll so often."""
     for _ in range(times):
         one.poll(0.05)
-
-
-def every(server: Server, signum: signal.Signals) -> None:
-    """Send a signal to all processes of a server."""
-    process = psutil.Process(server.pid)
-    for one in [process, *process.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            one.send_signal(signum)
 
 
 def test_without_valkey_everything_lands_and_nothing_waits(world: World, valkey: Server) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
 from typing import ClassVar
 
+import psutil
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from tests import oracle
+from tests import oracle, services
 from tests.chaos import faults
 from tests.torture.plan import BAD
 from tests.torture.run import Run
@@ -152,7 +154,7 @@ class Torture(RuleBasedStateMachine):
             with self.run.fault(f"restart {role}"):
                 self.run.signal(role, which, signal.SIGTERM)
 
-    @rule(role=st.sampled_from(["ingest", "maintain"]), which=WHICH, seconds=st.floats(0.5, 12))
+    @rule(role=st.sampled_from(["ingest", "maintain", "serve"]), which=WHICH, seconds=st.floats(0.5, 12))
     def freeze(self, role: str, which: int, seconds: float) -> None:
         """A role stands still: what it believes to hold may be another's when it wakes."""
         if self.run.busy():
@@ -185,6 +187,26 @@ class Torture(RuleBasedStateMachine):
                 (service.kill if killed else service.stop)()
                 time.sleep(seconds)
                 service.start()
+
+    @rule(server=SERVERS, seconds=st.floats(0.5, 8))
+    def freeze_server(self, server: str, seconds: float) -> None:
+        """A server stands still. After 3 s Kafka's own controller fences it: it wakes up as no broker at all."""
+        service = self.run.world.services.get(server)
+        if service and service.pid and self.run.busy():
+            with self.run.fault(f"freeze {server}"):
+                services.send_all(service.pid, signal.SIGSTOP)
+                time.sleep(seconds)
+                services.send_all(service.pid, signal.SIGCONT)
+
+    @rule(which=st.integers(0, 40))
+    def kill_within_postgres(self, which: int) -> None:
+        """kill -9 of one of PostgreSQL's processes, a session's or a worker: it ends all others and recovers."""
+        postgres = self.run.world.services.get("postgres")
+        if postgres and postgres.pid and self.run.busy():
+            with self.run.fault("kill -9 a process of postgres"):
+                children = psutil.Process(postgres.pid).children()
+                with suppress(psutil.NoSuchProcess, ZeroDivisionError):
+                    children[which % len(children)].kill()
 
     @rule(server=SERVERS, times=st.integers(1, 5), apart=st.floats(0, 0.5))
     def cut(self, server: str, times: int, apart: float) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import sys
 
+import tenacity
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 
 from tests.torture.load import Sender
 
@@ -29,7 +31,12 @@ def main(brokers: str, topic: str) -> None:
             print(json.dumps(_ends(brokers, topic)), flush=True)
 
 
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(KafkaError) | tenacity.retry_if_result(lambda found: not found),
+    wait=tenacity.wait_fixed(0.2), stop=tenacity.stop_after_delay(60),
+)  # fmt: skip
 def _ends(brokers: str, topic: str) -> dict[int, int]:
+    """None has any while the only broker is fenced."""
     consumer = KafkaConsumer(bootstrap_servers=brokers, enable_auto_commit=False)
     try:
         found = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]

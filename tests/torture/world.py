@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +30,8 @@ MARKET = ("simulator", "feed")  # what a symbol with a history needs besides
 ROLES = ("ingest", "ingest", "maintain", "maintain", "serve")
 KEPT = 60  # days of ticks: what is older is refused
 ROOMY = "12g"
+# Processes of ingest come in turns by each client that is there.
+CLIENTS = ("kafka-python", "confluent") if find_spec("confluent_kafka") else ("kafka-python",)
 
 
 class ProxiedKafka(Kafka):
@@ -166,6 +169,10 @@ class World(System):
             "BARWRIGHT_CORRECTION_HOURS": "0.02",
             "BARWRIGHT_TOPIC_QUIET": "40",
         }
+
+    def own(self, name: str) -> dict[str, str]:
+        """See System."""
+        return {"KAFKA_CLIENT": CLIENTS[self._made % len(CLIENTS)]} if name == "ingest" else {}
 
     def of(self, name: str) -> list[Role]:
         """The processes of a role."""
