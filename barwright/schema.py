@@ -12,8 +12,9 @@ from barwright.links.database import pooled
 from barwright.settings import Settings
 
 log = structlog.get_logger()
-# The newest revision that this code comes with, by its files: a role need not load Alembic to know.
-NEWEST = max(path.name[:4] for path in (Path(__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))
+# The revisions that this code comes with, by its files: neither roles nor `barwright status` load Alembic to know.
+REVISIONS = sorted(path.name[:4] for path in (Path(__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))
+NEWEST = REVISIONS[-1]
 
 
 def demand(settings: Settings, empty: bool = False) -> None:

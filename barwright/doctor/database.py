@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from alembic.script import ScriptDirectory
-
-from barwright import migrations
+from barwright import schema
 from barwright.doctor.finding import Findings, problem, warning, well
 from barwright.doctor.look import Connection, Look, Q, Server
 from barwright.settings import Settings
@@ -19,7 +17,7 @@ FULL: Final = 0.8  # of the connections that the server takes
 def checks(connection: Connection, look: Look, settings: Settings) -> Findings:
     """All of them."""
     yield from fitness(look.server, settings)
-    yield from revision(look.server, settings)
+    yield from revision(look.server)
     yield from clock(connection)
     yield from privileges(connection, look, settings)
     used, most = look.server.connections, look.server.most_connections
@@ -58,13 +56,12 @@ def fitness(server: Server, settings: Settings) -> Findings:
         yield well("database", f"{name}, TimescaleDB {server.timescaledb} Community")
 
 
-def revision(server: Server, settings: Settings) -> Findings:
+def revision(server: Server) -> Findings:
     """The schema is the one this code knows."""
-    script = ScriptDirectory.from_config(migrations.config(settings))
-    newest = script.get_current_head()
+    newest = schema.NEWEST
     if server.revision == newest:
         yield well("schema", f"revision {newest}")
-    elif server.revision in {each.revision for each in script.walk_revisions()}:
+    elif server.revision in schema.REVISIONS:
         yield problem(
             "schema", f"Its revision is {server.revision}, this Barwright's is {newest}.", "Run: barwright migrate"
         )

@@ -58,7 +58,7 @@ def _database(
         with connected(settings, "doctor") as connection:
             seen = look(connection)
             found = [*database.checks(connection, seen, settings)] if thoroughly else []
-            found = found or [*database.revision(seen.server, settings)]
+            found = found or [*database.revision(seen.server)]
             return [*found, *standby.checks(connection, thoroughly)], seen, _positions(connection)
     except BarwrightError as error:
         return [problem("database", error.message, error.hint)], None, {}
