@@ -190,7 +190,7 @@ class Torture(RuleBasedStateMachine):
 
     @rule(server=SERVERS, seconds=st.floats(0.5, 8))
     def freeze_server(self, server: str, seconds: float) -> None:
-        """A server stands still. After 3 s Kafka's own controller fences it: it wakes up as no broker at all."""
+        """A server stands still. Kafka's controller fences it after 3 s: it wakes up, for a moment, as no broker."""
         service = self.run.world.services.get(server)
         if service and service.pid and self.run.busy():
             with self.run.fault(f"freeze {server}"):
