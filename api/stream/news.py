@@ -7,7 +7,7 @@ import msgspec
 import structlog
 
 from barwright.channels import TICKS
-from barwright.links.redis import AWAY, async_client, close
+from barwright.links.redis import AWAY, listening
 from barwright.settings import Settings
 
 TIMEOUT = 1.0  # seconds to connect, and between two checks of a connection on which nothing is said
@@ -39,18 +39,14 @@ class News:
             await asyncio.sleep(PAUSE)
 
     async def _listen(self) -> None:
-        redis = async_client(self.settings, TIMEOUT, health_check_interval=5)
-        try:
-            async with redis, redis.pubsub(ignore_subscribe_messages=True) as channel:
-                await channel.subscribe(TICKS)
-                self.connected = True
-                self.tell(None)
-                while True:
-                    message = await channel.get_message(timeout=TIMEOUT)
-                    if message is not None:
-                        self._heard(message["data"])
-        finally:
-            await close(redis)
+        async with listening(self.settings, TIMEOUT, health_check_interval=5) as channel:
+            await channel.subscribe(TICKS)
+            self.connected = True
+            self.tell(None)
+            while True:
+                message = await channel.get_message(timeout=TIMEOUT)
+                if message is not None:
+                    self._heard(message["data"])
 
     def _heard(self, data: bytes) -> None:
         try:

@@ -5,12 +5,15 @@ redis+sentinel://host:26379,host2/master/0        rediss+sentinel://
 redis+cluster://host:6379,host2                   rediss+cluster://
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from redis import Redis
 from redis import asyncio as aio
+from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import NoBackoff
@@ -97,12 +100,33 @@ def async_client(settings: Settings, timeout: float, **options: Any) -> "aio.Red
     return aio.Redis(host=host, port=port, db=at.database, **given)
 
 
+@asynccontextmanager
+async def listening(settings: Settings, timeout: float, **options: Any) -> AsyncIterator[PubSub]:
+    """A channel on which to hear what is published. Its connection is closed when this ends: the client's own way does
+    not wait for that, and one by TLS then outlives the event loop. Raises as async_client does, and AWAY."""
+    made = async_client(settings, timeout, **options)
+    try:
+        await made.initialize()
+        channel = made.pubsub(ignore_subscribe_messages=True)
+        try:
+            yield channel
+        finally:
+            connection: Any = channel.connection
+            with suppress(*AWAY):
+                if connection is not None:
+                    await connection.disconnect()
+            await channel.aclose()  # type: ignore[no-untyped-call]
+    finally:
+        await close(made)
+
+
 async def close(made: "aio.Redis | aio.RedisCluster") -> None:
-    """End an async client's connections, those to sentinels too."""
-    await made.aclose()
+    """End an async client's connections, those to sentinels too. A server that does not take its leave in time is
+    left: whoever closes has ended all the same."""
     manager = getattr(getattr(made, "connection_pool", None), "sentinel_manager", None)
-    for sentinel in manager.sentinels if manager else ():
-        await sentinel.aclose()
+    for one in (made, *(manager.sentinels if manager else ())):
+        with suppress(*AWAY):
+            await one.aclose()
 
 
 def _options(settings: Settings, at: Address, timeout: float) -> dict[str, Any]:

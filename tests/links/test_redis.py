@@ -1,20 +1,24 @@
 """Redis as a cluster, by sentinels, and by TLS: what the API keeps and hears works on each, also after a fail-over."""
 
 import asyncio
+import gc
+import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from redis.asyncio.connection import RedisSSLContext
 
 from barwright.api.access.limits import Limiter
-from barwright.api.shared import Shared
+from barwright.api.shared import TIMEOUT, Shared
 from barwright.api.stream.news import News
 from barwright.ingest.announce import PAUSE, Announcer
 from barwright.settings import Settings
 from tests.links.certificates import Authority
 from tests.links.valkeys import Node, behind_tls, cluster, watched
+from tests.proxy import Proxy
 
 KEYS = [f"ohlcv:epoch:BTCUSD:1m:{n}:7" for n in range(50)]
 
@@ -116,26 +120,79 @@ def test_a_master_named_by_a_sentinel_works_also_when_it_dies(tmp_path: Path) ->
         assert used(settings, master.kill) < 10 + PAUSE
 
 
-def test_tls_with_a_user(tmp_path: Path, authority: Authority, stranger: Authority) -> None:
+@pytest.fixture
+def secured(tmp_path: Path, authority: Authority) -> Iterator[tuple[Node, int]]:
+    """A server, and the port at which it is reached by TLS."""
     node = Node(tmp_path)
     node.start()
     try:
-        rights = "on >secret ~ohlcv:* ~barwright:* &barwright:* +@all -@admin"
-        with node.client() as client:
-            client.execute_command("ACL", "SETUSER", "barwright", *rights.split())
-            client.execute_command("ACL", "SETUSER", "default", "off")
         with behind_tls(node.port, *authority.issue("valkey")) as port:
-            given = {"redis_url": f"rediss://barwright:secret@127.0.0.1:{port}/0", "redis_ssl_ca": str(authority.ca)}
-            used(Settings(**given))
-            used(Settings(**{**given, "redis_url": f"rediss://barwright@127.0.0.1:{port}", "redis_password": "secret"}))
-            for wrong in (
-                {"redis_ssl_ca": str(stranger.ca)},
-                {"redis_url": f"rediss://barwright:wrong@127.0.0.1:{port}"},
-                {"redis_url": f"redis://barwright:secret@127.0.0.1:{port}", "redis_ssl_ca": ""},
-            ):
-                assert not asyncio.run(_answers(Settings(**{**given, **wrong})))
+            yield node, port
     finally:
         node.stop()
+
+
+def trusting(authority: Authority, port: int) -> Settings:
+    """Settings for a server of the authority's."""
+    return Settings(redis_url=f"rediss://127.0.0.1:{port}/0", redis_ssl_ca=str(authority.ca))
+
+
+def test_tls_with_a_user(secured: tuple[Node, int], authority: Authority, stranger: Authority) -> None:
+    node, port = secured
+    rights = "on >secret ~ohlcv:* ~barwright:* &barwright:* +@all -@admin"
+    with node.client() as client:
+        client.execute_command("ACL", "SETUSER", "barwright", *rights.split())
+        client.execute_command("ACL", "SETUSER", "default", "off")
+    given = {"redis_url": f"rediss://barwright:secret@127.0.0.1:{port}/0", "redis_ssl_ca": str(authority.ca)}
+    used(Settings(**given))
+    used(Settings(**{**given, "redis_url": f"rediss://barwright@127.0.0.1:{port}", "redis_password": "secret"}))
+    for wrong in (
+        {"redis_ssl_ca": str(stranger.ca)},
+        {"redis_url": f"rediss://barwright:wrong@127.0.0.1:{port}"},
+        {"redis_url": f"redis://barwright:secret@127.0.0.1:{port}", "redis_ssl_ca": ""},
+    ):
+        assert not asyncio.run(_answers(Settings(**{**given, **wrong})))
+
+
+def test_a_handshake_that_takes_longer_than_an_operation_is_waited_for(
+    secured: tuple[Node, int], authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = RedisSSLContext.get
+
+    def slowly(self: RedisSSLContext) -> ssl.SSLContext:
+        time.sleep(2 * TIMEOUT)  # as on a busy machine, which reads the system's authorities first
+        return read(self)
+
+    monkeypatch.setattr(RedisSSLContext, "get", slowly)
+    used(trusting(authority, secured[1]))
+
+
+def test_who_listens_by_tls_leaves_no_connection_open(secured: tuple[Node, int], authority: Authority) -> None:
+    async def listen() -> None:
+        news = News(trusting(authority, secured[1]), lambda _: listening.cancel())
+        listening = asyncio.create_task(news.run())
+        with suppress(asyncio.CancelledError):
+            await listening
+
+    asyncio.run(listen())
+    gc.collect()  # one that is open warns, and a warning fails a test
+
+
+# What is left is open still when the loop ends.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_server_that_does_not_take_its_leave_is_left(secured: tuple[Node, int], authority: Authority) -> None:
+    proxy = Proxy(lambda: secured[1])
+
+    async def run() -> None:
+        clients = Clients(trusting(authority, proxy.port))
+        await _again(5, lambda: clients._pages("BEFORE"))
+        proxy.stall()
+        await clients.shared.close()
+
+    try:
+        asyncio.run(run())
+    finally:
+        proxy.close()
 
 
 async def _answers(settings: Settings) -> bool:

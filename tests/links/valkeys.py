@@ -1,11 +1,9 @@
 """Valkey in the forms it takes in production: a cluster, a pair watched by a sentinel, one behind TLS."""
 
-import asyncio
 import ssl
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
@@ -13,6 +11,7 @@ import redis
 from barwright.embedded.ports import LOOPBACK, free_port
 from barwright.embedded.valkey import Valkey
 from tests import services
+from tests.proxy import Proxy
 
 SLOTS = 16384
 
@@ -89,36 +88,11 @@ def behind_tls(port: int, certificate: Path, key: Path) -> Iterator[int]:
     """A port that takes TLS and passes what it holds on to a plain one: the wheel's Valkey has none of its own."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
-    loop, ready, found = asyncio.new_event_loop(), threading.Event(), free_port()
-
-    async def serve() -> None:
-        async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            inner, outer = await asyncio.open_connection(LOOPBACK, port)
-            await asyncio.gather(_pump(reader, outer), _pump(inner, writer), return_exceptions=True)
-
-        server = await asyncio.start_server(pass_on, LOOPBACK, found, ssl=context)
-        ready.set()
-        with suppress(asyncio.CancelledError):
-            await server.serve_forever()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
-    thread.start()
-    ready.wait(10)
+    proxy = Proxy(lambda: port, context)
     try:
-        yield found
+        yield proxy.port
     finally:
-        loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
-        thread.join(10)
-        loop.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    finally:
-        writer.close()
+        proxy.close()
 
 
 @contextmanager

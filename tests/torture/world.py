@@ -22,7 +22,7 @@ from barwright.ingest import kafka
 from barwright.settings import Settings
 from tests import services
 from tests.chaos.system import Role, System
-from tests.torture.proxy import Proxy
+from tests.proxy import Proxy
 
 TOPIC = "torture-ticks"
 PARTITIONS = 4

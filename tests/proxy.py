@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -11,23 +12,28 @@ from typing import Any, TypeVar
 from barwright.embedded.ports import LOOPBACK, free_port
 
 PIECE = 65_536
+HELLO = 2.0  # seconds in which a client by TLS must have said hello
+TURN = 0.01  # seconds in which the loop does what is due
 Result = TypeVar("Result")
 
 
 class Proxy:
-    """Listens on `port` and passes on to whatever port `target` names when a client connects; a thread of its own."""
+    """Listens on `port`, by TLS where it is given, and passes on to whatever port `target` names when a client
+    connects; a thread of its own."""
 
-    def __init__(self, target: Callable[[], int]) -> None:
+    def __init__(self, target: Callable[[], int], tls: ssl.SSLContext | None = None) -> None:
         self.target, self.port = target, free_port()
         self.delay = 0.0
         self.swallows = False
-        self._links: set[asyncio.StreamWriter] = set()
+        self._links: dict[asyncio.StreamWriter, asyncio.StreamWriter | None] = {}  # those to clients and to the server
         self._loop = asyncio.new_event_loop()
         self._flows = asyncio.Event()
         self._flows.set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
-        self._server = self._do(asyncio.start_server(self._serve, LOOPBACK, self.port))
+        hello = HELLO if tls else None
+        listening = asyncio.start_server(self._serve, LOOPBACK, self.port, ssl=tls, ssl_handshake_timeout=hello)
+        self._server = self._do(listening)
 
     def cut(self) -> int:
         """Reset every connection; returns how many there were."""
@@ -47,8 +53,7 @@ class Proxy:
 
     def close(self) -> None:
         """Cut all, listen no more."""
-        self._loop.call_soon_threadsafe(self._server.close)
-        self.cut()
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -63,30 +68,45 @@ class Proxy:
         self.swallows, self.delay = False, 0.0
         self._flows.set()
 
+    async def _end(self) -> None:
+        """Nothing is cancelled: a task that never took its first step would forget its socket, which then fails
+        whatever test runs when it is collected. For the same reason those that were accepted are heard first."""
+        await asyncio.sleep(TURN)
+        self._server.close()
+        self._flows.set()
+        while self._links or len(asyncio.all_tasks()) > 1:
+            await self._cut()
+            await asyncio.sleep(TURN)
+
     async def _cut(self) -> int:
-        links, self._links = self._links, set()
-        for writer in links:
-            writer.transport.abort()
-        return len(links) // 2
+        links, self._links = self._links, {}
+        for near, far in links.items():
+            near.transport.abort()
+            if far is not None:
+                far.transport.abort()
+        return len(links)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._links[writer] = None
         try:
             far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self.target())
         except OSError:
+            self._links.pop(writer, None)
             writer.transport.abort()
             return
-        both = {writer, far_writer}
-        self._links |= both
-        with suppress(OSError, asyncio.CancelledError):
-            pumps = [asyncio.ensure_future(self._pump(reader, far_writer, False)),
-                     asyncio.ensure_future(self._pump(far_reader, writer, True))]  # fmt: skip
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
-        self._links -= both
-        for one in both:
-            one.close()
+        if writer not in self._links:  # cut meanwhile
+            far_writer.transport.abort()
+            return
+        self._links[writer] = far_writer
+        pumps = [asyncio.ensure_future(self._pump(reader, far_writer, False)),
+                 asyncio.ensure_future(self._pump(far_reader, writer, True))]  # fmt: skip
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        self._links.pop(writer, None)
+        writer.close()
+        far_writer.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: bool) -> None:
         with suppress(OSError):
