@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     redis_ssl_ca: str = Field(
         "",
         validation_alias=_shared("REDIS_SSL_CA"),
-        description="PEM file that a rediss:// server's certificate is checked against; empty: the system's",
+        description="PEM file of authorities that a rediss:// server's certificate may be of, besides the system's",
     )
     redis_ssl_certificate: str = Field(
         "", validation_alias=_shared("REDIS_SSL_CERTIFICATE"), description="our own certificate, a PEM file"
