@@ -6,20 +6,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
+from psycopg.conninfo import make_conninfo
 
-from barwright import instance
+from barwright import instance, migrations
 from barwright.commands import status
 from barwright.doctor import database, setup
 from barwright.doctor.examination import Examination, examine
 from barwright.doctor.finding import Finding
-from barwright.doctor.look import Server
+from barwright.doctor.look import Server, look
 from barwright.ingest.kafka import producer
 from barwright.settings import Settings
+from tests import services
 from tests.test_cli import SERVERS
 from tests.test_run import Running, wait_for, whole
 
@@ -177,10 +180,47 @@ def test_a_disk_that_is_full(settings: Settings, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_a_server_that_does_not_fit(settings: Settings, server: dict[str, Any], what: str, said: str) -> None:
-    fit = Server("postgres", 180_006, "18.6", None, None, "0004", 0.0, False, "me", 1, 100)
+    fit = Server("postgres", 180_006, "18.6", None, None, "0004", 0.0, False, "me", 1, 100, "C", False)
     assert not [each for each in database.fitness(fit, settings) if each.state != "well"]
     found = Examination([*database.fitness(fit._replace(**server), settings)], None, None)
     named(found, what, said)
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [("C", "well"), ("POSIX", "well"), ("C.UTF-8", "well"), ("C.utf8", "well"), ("en_US.UTF-8", "warning")],
+)
+def test_a_collation_that_slows_down(name: str, state: str) -> None:
+    server = Server("postgres", 180_006, "18.6", None, None, "0004", 0.0, False, "me", 1, 100, name, False)
+    (found,) = database.collation(server)
+    assert (found.state, found.what) == (state, "collation")
+
+
+def test_a_collation_that_has_changed(postgres: services.Server) -> None:
+    name = f"test_{uuid4().hex[:12]}"
+    locale = "template template0 locale_provider builtin builtin_locale 'C.UTF-8' locale 'C'"
+    with psycopg.connect(postgres.url, autocommit=True) as admin:
+        admin.execute(f"create database {name} {locale}")
+        try:
+            _told_until_reindexed(make_conninfo(postgres.url, dbname=name), name)
+        finally:
+            admin.execute(f"drop database {name} with (force)")
+
+
+def _told_until_reindexed(url: str, name: str) -> None:
+    def found() -> Finding:
+        return next(database.collation(look(connection).server))
+
+    migrations.upgrade(Settings(database_url=url))
+    with psycopg.connect(url, autocommit=True) as connection:
+        assert (found().state, found().said) == ("well", "C.UTF-8")
+        connection.execute("update pg_database set datcollversion = '0' where datname = current_database()")
+        assert found().state == "problem"
+        assert "a tick may land twice" in found().said
+        # What it says to do.
+        connection.execute(f"reindex database {name}")
+        connection.execute(f"alter database {name} refresh collation version")
+        assert found().state == "well"
 
 
 def test_what_has_stopped_and_what_piles_up(running: Running, settings: Settings, sql: Sql) -> None:

@@ -12,12 +12,14 @@ from barwright.settings import Settings
 
 SKEW: Final = 0.5  # seconds: beyond, what is live for one is late, or refused as the future, for the other
 FULL: Final = 0.8  # of the connections that the server takes
+BY_BYTES: Final = ("C", "POSIX", "C.UTF8")  # collations that compare the bytes of text, on any operating system
 
 
 def checks(connection: Connection, look: Look, settings: Settings) -> Findings:
     """All of them."""
     yield from fitness(look.server, settings)
     yield from revision(look.server)
+    yield from collation(look.server)
     yield from clock(connection)
     yield from privileges(connection, look, settings)
     used, most = look.server.connections, look.server.most_connections
@@ -69,6 +71,24 @@ def revision(server: Server) -> Findings:
         yield problem(
             "schema", f"Its revision {server.revision} is newer than this Barwright, which knows {newest}.",
             "Upgrade Barwright here.",
+        )  # fmt: skip
+
+
+def collation(server: Server) -> Findings:
+    """The index that makes a tick land once sorts symbols by their bytes, not as the operating system sorts names."""
+    if server.collation_has_changed:
+        yield problem(
+            "collation", f"The operating system sorts {server.collation} otherwise than when the indexes were made: "
+            "a row may not be found in them, and a tick may land twice.",
+            "Run reindex database, then alter database … refresh collation version: docs/operations.md",
+        )  # fmt: skip
+    elif server.collation.upper().replace("UTF-8", "UTF8") in BY_BYTES:
+        yield well("collation", server.collation)
+    else:
+        yield warning(
+            "collation", f"Text is sorted by {server.collation}: that slows down landing, and an upgrade of the "
+            "database's operating system may spoil its indexes.",
+            "Move to a database made with --locale=C: docs/operations.md",
         )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ Connection = psycopg.Connection[Any]
 
 
 class Server(NamedTuple):
-    """The database server; `revision` is the schema's, `clock` in seconds."""
+    """The database server; `revision` is the schema's, `clock` in seconds, `collation` what text is sorted by."""
 
     engine: str
     number: int
@@ -31,6 +31,8 @@ class Server(NamedTuple):
     user: str
     connections: int
     most_connections: int
+    collation: str
+    collation_has_changed: bool
 
 
 class Process(NamedTuple):

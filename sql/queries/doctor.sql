@@ -1,5 +1,6 @@
 -- server: what the database is: engine, PostgreSQL's number and name, TimescaleDB's version and edition, schema's revision,
--- clock, whether it is a standby, who asks, connections open and allowed
+-- clock, whether it is a standby, who asks, connections open and allowed; by what text is sorted (PostgreSQL 16 calls the
+-- column otherwise), and whether the operating system has come to sort otherwise since
 select
     (select engine from meta),
     current_setting('server_version_num')::int,
@@ -11,7 +12,10 @@ select
     pg_is_in_recovery(),
     current_user::text,
     (select count(*) from pg_stat_activity where backend_type = 'client backend'),
-    current_setting('max_connections')::int;
+    current_setting('max_connections')::int,
+    coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', d.datcollate),
+    coalesce(d.datcollversion <> pg_database_collation_actual_version(d.oid), false)
+from pg_database d where d.datname = current_database();
 
 -- clock: the database's clock, in seconds
 select extract(epoch from clock_timestamp())::float8;
