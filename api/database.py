@@ -223,9 +223,11 @@ class Database:
         if isinstance(error, errors.SerializationFailure | errors.DeadlockDetected):
             return CutError("The database was busy with something else.")  # a standby has to go on with its log
         gone = isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith(("08", "57P"))
-        if server is self.replica and gone and not isinstance(error, PoolTimeout | TooManyRequests):
+        busy = isinstance(error, PoolTimeout | TooManyRequests)
+        if server is self.replica and gone and not busy:
             self.use(self.primary, "the standby is away")
-            return CutError("The standby is away.")
+        if server is self.replica and gone and server is not self.current:
+            return CutError("The standby is away.")  # also for who was waiting for one of its connections
         return translated(error)
 
 

@@ -14,7 +14,7 @@ from barwright.settings import Settings
 
 TIMEOUT = 0.05  # seconds for one operation
 # Seconds in which a connection may be made, in the background where a request does not wait for so long. By TLS it
-# takes 33 ms on an idle machine, 26 of them to read the system's 144 authorities, and 60 to 75 beside two busy ones.
+# takes 33 ms, 26 of them to read the system's 144 authorities, and 55 to 75 beside two programs that are busy.
 CONNECT = 10 * TIMEOUT
 FAILURES, OPEN = 5, 5.0  # consecutive failures that open the breaker, and for how many seconds
 log = structlog.get_logger()

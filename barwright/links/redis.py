@@ -115,7 +115,7 @@ async def listening(settings: Settings, timeout: float, **options: Any) -> Async
             with suppress(*AWAY):
                 if connection is not None:
                     await connection.disconnect()
-            await channel.aclose()  # type: ignore[no-untyped-call]
+                await channel.aclose()  # type: ignore[no-untyped-call]
     finally:
         await close(made)
 
