@@ -3,8 +3,8 @@ circuit breaker, and the same answers without it."""
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Coroutine, Sequence
+from typing import Any, cast
 
 import structlog
 from redis.asyncio import RedisCluster
@@ -63,7 +63,7 @@ class Shared:
         self.ttl = settings.page_ttl
         self.redis = async_client(settings, TIMEOUT, max_connections=32, socket_connect_timeout=CONNECT)
         self.breaker = Breaker()
-        self.writes: set[asyncio.Task[None]] = set()
+        self.background: set[asyncio.Task[None]] = set()
 
     async def get(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of keys, None where there is none or Redis is away."""
@@ -72,7 +72,7 @@ class Shared:
                 async with asyncio.timeout(TIMEOUT * 2):
                     values = await self._read(keys)
             except AWAY as error:
-                await self.failed(error)
+                self.failed(error)
             else:
                 self.breaker.succeeded()
                 return values
@@ -86,10 +86,13 @@ class Shared:
 
     def keep(self, values: dict[str, bytes]) -> None:
         """Keep values under keys that nobody has written yet, in the background."""
-        if values and len(self.writes) < 8 and self.breaker.allows():
-            task = asyncio.create_task(self._keep(values))
-            self.writes.add(task)
-            task.add_done_callback(self.writes.discard)
+        if values and len(self.background) < 8 and self.breaker.allows():
+            self._begin(self._keep(values))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
 
     async def _keep(self, values: dict[str, bytes]) -> None:
         try:
@@ -98,15 +101,16 @@ class Shared:
                     pipeline.set(key, value, nx=True, ex=self.ttl)
                 await pipeline.execute()
         except AWAY as error:
-            await self.failed(error)
+            self.failed(error)
         else:
             self.breaker.succeeded()
 
-    async def failed(self, error: Exception) -> None:
-        """A call failed. In a cluster the key may have another master now: the next call looks."""
+    def failed(self, error: Exception) -> None:
+        """A call failed. In a cluster the key may have another master now: the next call looks. Nobody waits for the
+        goodbye of the old one, which by TLS may take as long as to connect."""
         self.breaker.failed(error)
         if isinstance(self.redis, RedisCluster):
-            await self.redis.aclose()
+            self._begin(close(self.redis))
 
     async def ping(self) -> bool:
         """Whether Redis answers, breaker or not."""
@@ -119,5 +123,5 @@ class Shared:
 
     async def close(self) -> None:
         """End the connections."""
-        await asyncio.gather(*self.writes, return_exceptions=True)
+        await asyncio.gather(*self.background, return_exceptions=True)
         await close(self.redis)

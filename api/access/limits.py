@@ -156,7 +156,7 @@ class Limiter:
                     pipeline.get(f"{key}:{minute - 1}")
                 answers = await pipeline.execute()
         except AWAY as error:
-            await self.shared.failed(error)
+            self.shared.failed(error)
             return
         self.shared.breaker.succeeded()
         for n, (account, minute, unsent) in enumerate(sent):

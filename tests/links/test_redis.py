@@ -12,12 +12,12 @@ import pytest
 from redis.asyncio.connection import RedisSSLContext
 
 from barwright.api.access.limits import Limiter
-from barwright.api.shared import TIMEOUT, Shared
+from barwright.api.shared import CONNECT, TIMEOUT, Shared
 from barwright.api.stream.news import News
 from barwright.ingest.announce import PAUSE, Announcer
 from barwright.settings import Settings
 from tests.links.certificates import Authority
-from tests.links.valkeys import Node, behind_tls, cluster, watched
+from tests.links.valkeys import Node, alone, behind_tls, cluster, clustered, watched
 from tests.proxy import Proxy
 
 KEYS = [f"ohlcv:epoch:BTCUSD:1m:{n}:7" for n in range(50)]
@@ -43,7 +43,7 @@ class Clients:
         self.shared.breaker.failures = 0
         wanted = {f"{key}:{name}": key.encode() for key in KEYS}
         self.shared.keep(wanted)
-        await asyncio.gather(*self.shared.writes)
+        await asyncio.gather(*self.shared.background)
         assert await self.shared.get(list(wanted)) == list(wanted.values())
 
     async def _news(self, name: str) -> None:
@@ -180,19 +180,32 @@ def test_who_listens_by_tls_leaves_no_connection_open(secured: tuple[Node, int],
 
 # What is left is open still when the loop ends.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_a_server_that_does_not_take_its_leave_is_left(secured: tuple[Node, int], authority: Authority) -> None:
-    proxy = Proxy(lambda: secured[1])
+@pytest.mark.parametrize("kind", ["rediss", "rediss+cluster"])
+def test_a_server_by_tls_that_stands_still_is_a_miss_and_is_left(
+    kind: str, tmp_path: Path, authority: Authority
+) -> None:
+    stalling = Proxy(lambda: port)
+    node = Node(tmp_path, *(clustered(stalling.port) if "cluster" in kind else ()))
+    node.start()
 
     async def run() -> None:
-        clients = Clients(trusting(authority, proxy.port))
+        given = trusting(authority, stalling.port)
+        clients = Clients(given.model_copy(update={"redis_url": given.redis_url.replace("rediss", kind)}))
         await _again(5, lambda: clients._pages("BEFORE"))
-        proxy.stall()
+        stalling.stall()
+        for _ in range(3):
+            async with asyncio.timeout(CONNECT):  # nobody waits for its goodbye
+                assert await clients.shared.get(["ohlcv:one", "ohlcv:two"]) == [None, None]
         await clients.shared.close()
 
     try:
-        asyncio.run(run())
+        if "cluster" in kind:
+            alone(node)
+        with behind_tls(node.port, *authority.issue("valkey")) as port:
+            asyncio.run(run())
     finally:
-        proxy.close()
+        stalling.close()
+        node.stop()
 
 
 async def _answers(settings: Settings) -> bool:

@@ -71,6 +71,18 @@ def cluster(home: Path) -> Iterator[list[Node]]:
         yield nodes
 
 
+def clustered(announced: int) -> tuple[str, ...]:
+    """Options of a node that sends its clients to another port."""
+    return ("--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-announce-port", str(announced))
+
+
+def alone(node: Node) -> None:
+    """Make a node a cluster of its own."""
+    with node.client() as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        until(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")))
+
+
 @contextmanager
 def watched(home: Path) -> Iterator[tuple[Node, Node, Sentinel]]:
     """A master, its replica and a sentinel that knows both."""
