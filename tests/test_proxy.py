@@ -1,4 +1,4 @@
-"""The proxy of the tests leaves nothing open behind it, whatever state its connections are in."""
+"""The proxy of the tests leaves nothing open behind it, but for who connects in the very moment in which it ends."""
 
 import gc
 import socket
