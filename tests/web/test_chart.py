@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psycopg
@@ -18,7 +19,7 @@ from tests.services import Server
 from tests.web.conftest import Open, watched
 from tests.web.story import GAP, LENGTH, MINUTE, Story
 
-pytestmark = pytest.mark.alone  # first candles within a second, no long task
+pytestmark = pytest.mark.alone  # first candles within a second, what a moving bar costs
 
 COLOURED = """
 ([red, green, blue]) => [...document.querySelectorAll('#chart canvas')].some(canvas => {
@@ -55,6 +56,13 @@ def reach(page: Page, text: str) -> None:
     pytest.fail(f"no bar {text}")
 
 
+def _moves(page: Page, story: Story, price: str) -> None:
+    """A trade comes, and what it changes is drawn: in the frame after the legend's, at the latest."""
+    story.trade(price)
+    expect(page.locator("#legend .close b")).to_have_text(price)
+    page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+
+
 def _shows(page: Page, colour: tuple[int, int, int], there: bool = True) -> None:
     assert page.evaluate(COLOURED, colour) is there
 
@@ -77,13 +85,18 @@ def test_first_candles_within_a_second_and_every_digit(visit: Open, api: Api, st
 
 
 def test_the_live_bar_moves_and_a_late_trade_changes_its_bar(visit: Open, story: Story, browser: Browser) -> None:
-    page = visit(path(story))
-    expect(page.locator("#connection")).to_have_text("live")
-    with watched(browser, page) as work:
-        for price in ("1300.5", "1301.25", "1302.125"):
-            story.trade(price)
-            expect(page.locator("#legend .close b")).to_have_text(price)
-    assert work.busiest < 50
+    page = visit("/symbols")
+    with watched(browser, page) as first:
+        page.goto(path(story))
+        expect(page.locator("#connection")).to_have_text("live")
+        _moves(page, story, "1300.25")
+    moves = []
+    for price in ("1300.5", "1301.25", "1302.125"):
+        with watched(browser, page) as move:
+            _moves(page, story, price)
+        moves.append(move.busiest)
+    # 0.15 to 0.22 in ten runs: 6 to 12 ms of 36 to 60, whatever the machine; the median, for one may collect garbage.
+    assert median(moves) < first.busiest / 2
     at = story.end - 3 * MINUTE
     reach(page, f"{at:%H:%M}")
     story.trade("2000.5", at + timedelta(seconds=30))
