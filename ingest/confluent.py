@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka import KafkaError as Code
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
@@ -155,8 +155,9 @@ class Member:
             self._failure = ClientError(error.str())
 
     def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
-        # Any position: without one it would ask Kafka for its own.
-        client.assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
+        # Any position: without one it would ask Kafka for its own. From 0 it may fetch before it hears that it is to
+        # pause, and where a log begins later that is outside it.
+        client.assign([TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions])
         client.pause(partitions)
         self._owed = None
         self._held = {Partition(p.topic, p.partition): None for p in partitions}
@@ -199,7 +200,7 @@ class Member:
 
     def _assign_again(self, partition: Partition) -> None:
         self._held |= self.positions(set(self._held) - {partition})
-        self._client.assign([TopicPartition(*p, offset or 0) for p, offset in self._held.items()])
+        self._client.assign([TopicPartition(*p, OFFSET_END if at is None else at) for p, at in self._held.items()])
         self._client.pause([TopicPartition(*p) for p in self._paused])
 
     def pause(self, partitions: Iterable[Partition]) -> None:

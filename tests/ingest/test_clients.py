@@ -99,6 +99,26 @@ def test_a_transactions_end_counts_as_read(world: World) -> None:
 
 
 @BOTH
+def test_what_nobody_has_started_is_not_out_of_range(world: World) -> None:
+    """Logs that begin later than 0, as every one does in time. To read before it is paused is a matter of chance."""
+    topic = world.topic(partitions=24)
+    for partition in range(24):
+        world.send(b"x", topic=topic, partition=partition)
+    admin = KafkaAdminClient(bootstrap_servers=world.settings.kafka_bootstrap_servers)
+    admin.delete_records({TopicPartition(topic, partition): 1 for partition in range(24)})
+    admin.close()
+    for _ in range(4):
+        with joined(world, topic) as consumer:
+            assert not any(consumer.poll(0.05) for _ in range(10))
+    with joined(world, topic) as consumer:
+        started = [Partition(topic, partition) for partition in range(24)]
+        assert all(consumer.start_at(partition, 1) for partition in started)
+        for partition in range(24):
+            world.send(b"y", topic=topic, partition=partition)
+        assert sorted(polled(consumer, lambda found: len(found) == 24)) == [(partition, 1) for partition in started]
+
+
+@BOTH
 def test_out_of_range_in_one_partition_leaves_the_others_where_they_are(world: World) -> None:
     topic = world.topic(partitions=3)
     for partition in range(3):
