@@ -200,7 +200,7 @@ def test_maintain_says_what_it_did_and_how_the_database_stands(system: System) -
 
 
 def test_serve_says_how_it_answers(system: System) -> None:
-    with httpx.Client(base_url=f"http://{system.api}") as client:
+    with httpx.Client(base_url=f"http://{system.api}", timeout=20) as client:
         before = system.said("serve")
         for _ in range(3):
             client.get("/v1/bars?symbol=BTCUSD&interval=1m&start=2023-03-01&end=2023-03-02").raise_for_status()

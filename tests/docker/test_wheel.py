@@ -145,7 +145,7 @@ def test_it_runs_outside_the_checkout(image: Path, empty_database: str, role_pre
     serve = Child(image.parent / "serve", image.parent / "serve.log", "barwright")
     serve.start([image / "bin" / "barwright", "serve"], variables)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
             ready = eventually(lambda: client.get("/health/ready"), 60, httpx.HTTPError)
             assert ready.status_code == 200, ready.text
             assert "<title>" in client.get("/").text

@@ -119,12 +119,14 @@ class Beside:
         with httpx.stream("GET", f"{self.api}/v1/stream?symbol=BTCUSD&interval=1m", timeout=60):
             while time.monotonic() < until:
                 for interval in ("1m", "1h"):
-                    httpx.get(f"{self.api}/v1/bars?symbol=BTCUSD&interval={interval}&limit=5").raise_for_status()
+                    httpx.get(
+                        f"{self.api}/v1/bars?symbol=BTCUSD&interval={interval}&limit=5", timeout=20
+                    ).raise_for_status()
                 time.sleep(0.5)
 
     def ask(self, query: str) -> list[float]:
         """The values that Prometheus gives now."""
-        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": query}).json()
+        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": query}, timeout=20).json()
         assert answer["status"] == "success", (query, answer)
         values = [float(each["value"][1]) for each in answer["data"]["result"]]
         return [value for value in values if not math.isnan(value)]

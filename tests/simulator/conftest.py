@@ -62,7 +62,9 @@ class Running:
     def get(self, path: str, **parameters: object) -> httpx.Response:
         """A REST call about bitcoin."""
         given = {"fsym": "BTC", "tsym": "USD", "e": "Coinbase", **parameters}
-        return httpx.get(f"{self.url}/data/v2/{path}", params={name: str(value) for name, value in given.items()})
+        return httpx.get(
+            f"{self.url}/data/v2/{path}", params={name: str(value) for name, value in given.items()}, timeout=20
+        )
 
     def fault(self, kind: str, **more: object) -> dict[str, Any]:
         """Ask for a fault."""

@@ -19,7 +19,7 @@ from tests.services import Server
 from tests.web.conftest import Open, watched
 from tests.web.story import GAP, LENGTH, MINUTE, Story
 
-pytestmark = pytest.mark.alone  # first candles within a second, what a moving bar costs
+pytestmark = pytest.mark.alone  # how soon the first candles come, what a moving bar costs
 
 COLOURED = """
 ([red, green, blue]) => [...document.querySelectorAll('#chart canvas')].some(canvas => {
@@ -28,6 +28,14 @@ COLOURED = """
     if (data[n] === red && data[n + 1] === green && data[n + 2] === blue && data[n + 3] === 255) return true
   }
   return false
+})
+"""
+# Milliseconds from the page's beginning until an element has text.
+SEEN = """
+selector => new Promise(seen => {
+  const text = () => document.querySelector(selector)?.textContent.trim()
+  const look = () => text() ? seen(performance.now()) : requestAnimationFrame(look)
+  look()
 })
 """
 MISSING, IMPORTED, RUNNING = (0xD9, 0xA4, 0x41), (0x6F, 0x83, 0xBF), (0x7A, 0xA7, 0xFF)  # in the dark
@@ -67,14 +75,15 @@ def _shows(page: Page, colour: tuple[int, int, int], there: bool = True) -> None
     assert page.evaluate(COLOURED, colour) is there
 
 
-def test_first_candles_within_a_second_and_every_digit(visit: Open, api: Api, story: Story) -> None:
+def test_first_candles_come_soon_and_with_every_digit(visit: Open, api: Api, story: Story) -> None:
     story.trade("1234.000000000000000001")
-    times = []
+    others, charts = [], []
     for _ in range(3):
+        others.append(visit("/symbols").evaluate(SEEN, "#rows li"))
         page = visit(path(story), dark=True)
-        expect(page.locator("#legend .close b")).to_have_text(re.compile(r"\d"))
-        times.append(page.evaluate("performance.now()"))
-    assert min(times) < 1000  # ms; the first one warms up, and this machine may be busy
+        charts.append(page.evaluate(SEEN, "#legend .close b"))
+    # 1.0 to 3.0 times the list of symbols (620 ms of 320), on an idle machine and beside three busy programs.
+    assert min(charts) < 4 * min(others)
     [*_, bar] = api.get("/v1/bars", symbol=story.market.symbol, interval="1m", numbers="string").json()["bars"]
     assert bar["close"] == value(page, "close") == "1234.000000000000000001"
     assert {name: value(page, name) for name in ("volume", "vwap", "quote_volume")} == {
