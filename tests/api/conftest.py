@@ -31,18 +31,29 @@ class Api:
     def __init__(
         self, database: str, redis: str, log: Path, trusting: ssl.SSLContext | None = None, **settings: str
     ) -> None:
-        port = int(settings.get("BARWRIGHT_PORT") or free_port(0))
-        env = {**os.environ, "DATABASE_URL": database, "REDIS_URL": redis, "BARWRIGHT_PORT": str(port), **settings}
-        self.log = log
-        with log.open("w") as stderr:
-            self.process = subprocess.Popen([sys.executable, "-P", "-m", "barwright", "serve"], env=env, stderr=stderr)
-        address = f"{'https' if trusting else 'http'}://127.0.0.1:{port}"
-        self.client = httpx.Client(base_url=address, timeout=20, verify=trusting or True)
-        try:
-            eventually(lambda: self.client.get("/health/live").raise_for_status(), 60, httpx.HTTPError)
-        except httpx.HTTPError:
-            self.stop()
-            raise
+        self.log, wanted = log, settings.get("BARWRIGHT_PORT")
+        while True:
+            port = int(wanted or free_port())
+            env = {**os.environ, "DATABASE_URL": database, "REDIS_URL": redis, "BARWRIGHT_PORT": str(port), **settings}
+            with log.open("w") as stderr:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "barwright", "serve"], env=env, stderr=stderr
+                )
+            address = f"{'https' if trusting else 'http'}://127.0.0.1:{port}"
+            self.client = httpx.Client(base_url=address, timeout=20, verify=trusting or True)
+            try:
+                eventually(self._answer, 60, httpx.HTTPError)
+                return
+            except (httpx.HTTPError, ChildProcessError):
+                self.stop()
+                # It listens seconds after the port was free: another test's server may have come first.
+                if wanted or "Address already in use" not in log.read_text():
+                    raise
+
+    def _answer(self) -> None:
+        if self.process.poll() is not None:
+            raise ChildProcessError(self.log.read_text())
+        self.client.get("/health/live").raise_for_status()
 
     def get(self, path: str, /, headers: dict[str, str] | None = None, **params: Any) -> httpx.Response:
         """One request."""
