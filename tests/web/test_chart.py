@@ -30,14 +30,6 @@ COLOURED = """
   return false
 })
 """
-# Milliseconds from the page's beginning until an element has text.
-SEEN = """
-selector => new Promise(seen => {
-  const text = () => document.querySelector(selector)?.textContent.trim()
-  const look = () => text() ? seen(performance.now()) : requestAnimationFrame(look)
-  look()
-})
-"""
 MISSING, IMPORTED, RUNNING = (0xD9, 0xA4, 0x41), (0x6F, 0x83, 0xBF), (0x7A, 0xA7, 0xFF)  # in the dark
 
 
@@ -64,6 +56,12 @@ def reach(page: Page, text: str) -> None:
     pytest.fail(f"no bar {text}")
 
 
+def _seen(page: Page, selector: str) -> float:
+    """Milliseconds from the page's beginning until an element has text."""
+    text = "selector => document.querySelector(selector)?.textContent.trim() && performance.now()"
+    return float(page.wait_for_function(text, arg=selector).json_value())
+
+
 def _moves(page: Page, story: Story, price: str) -> None:
     """A trade comes, and what it changes is drawn: in the frame after the legend's, at the latest."""
     story.trade(price)
@@ -79,10 +77,10 @@ def test_first_candles_come_soon_and_with_every_digit(visit: Open, api: Api, sto
     story.trade("1234.000000000000000001")
     others, charts = [], []
     for _ in range(3):
-        others.append(visit("/symbols").evaluate(SEEN, "#rows li"))
+        others.append(_seen(visit("/symbols"), "#rows li"))
         page = visit(path(story), dark=True)
-        charts.append(page.evaluate(SEEN, "#legend .close b"))
-    # 1.0 to 3.0 times the list of symbols (620 ms of 320), on an idle machine and beside three busy programs.
+        charts.append(_seen(page, "#legend .close b"))
+    # 1.0 to 3.0 times the list of symbols, on an idle machine (620 ms of 320) and beside three busy programs.
     assert min(charts) < 4 * min(others)
     [*_, bar] = api.get("/v1/bars", symbol=story.market.symbol, interval="1m", numbers="string").json()["bars"]
     assert bar["close"] == value(page, "close") == "1234.000000000000000001"
@@ -104,7 +102,7 @@ def test_the_live_bar_moves_and_a_late_trade_changes_its_bar(visit: Open, story:
         with watched(browser, page) as move:
             _moves(page, story, price)
         moves.append(move.busiest)
-    # 0.15 to 0.22 in ten runs: 6 to 12 ms of 36 to 60, whatever the machine; the median, for one may collect garbage.
+    # 0.15 to 0.22 in ten runs: 6 to 12 ms of 36 to 60; the median, for one may collect garbage.
     assert median(moves) < first.busiest / 2
     at = story.end - 3 * MINUTE
     reach(page, f"{at:%H:%M}")
