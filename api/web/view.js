@@ -77,13 +77,17 @@ export class View {
 
   newest() { this.scale.scrollToPosition(6, false) }
 
-  oldest() { this.scale.scrollToPosition(this.scale.scrollPosition() - this.scale.getVisibleLogicalRange().from, false) }
+  oldest() {
+    const range = this.scale.getVisibleLogicalRange() // none until bars are drawn
+    if (range) this.scale.scrollToPosition(this.scale.scrollPosition() - range.from, false)
+  }
 
   // Put the crosshair on a bar and bring it into sight, or take it away.
   point(bar) {
     if (!bar) return this.chart.clearCrosshairPosition()
     this.chart.setCrosshairPosition(Number(bar.close), bar.time, this.candles)
     const range = this.scale.getVisibleLogicalRange(), at = this.place(bar.time)
+    if (!range) return
     const beyond = Math.min(0, at - range.from - 1) + Math.max(0, at - range.to + 1)
     if (beyond) this.scroll(beyond)
   }

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
 
 from barwright.embedded.ports import free_port
 from tests.api.conftest import Api, eventually, serving
@@ -113,7 +113,7 @@ def test_the_live_bar_moves_and_a_late_trade_changes_its_bar(visit: Open, story:
 
 def test_scrolling_back_loads_history(visit: Open, story: Story) -> None:
     page = visit(path(story))
-    expect(page.locator("#connection")).to_have_text("live")
+    expect(page.locator("#legend .close b")).to_have_text(re.compile(r"\d"))
     page.locator("#chart").focus()
     with page.expect_response(lambda answer: "end=" in answer.url) as answer:
         page.keyboard.press("Home")
@@ -123,6 +123,21 @@ def test_scrolling_back_loads_history(visit: Open, story: Story) -> None:
     expect(page.locator("#newest")).to_be_visible()
     page.keyboard.press("End")
     expect(page.locator("#newest")).to_be_hidden()
+
+
+def test_keys_pressed_before_the_bars_have_come_do_nothing(visit: Open, story: Story) -> None:
+    page = visit("/symbols")
+    held: list[Route] = []
+    page.route("**/v1/bars?*", lambda route: held.append(route))
+    page.goto(path(story))
+    expect(page.locator("#progress")).to_be_visible()
+    page.locator("#chart").focus()
+    for key in ("Home", "ArrowLeft", "Shift+ArrowLeft", "+", "-", "End", "Escape"):
+        page.keyboard.press(key)
+    assert held
+    for route in held:
+        route.continue_()
+    expect(page.locator("#legend .close b")).to_have_text(re.compile(r"\d"))
 
 
 def test_a_gap_and_its_backfill_are_drawn_until_it_is_filled(
