@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import threading
@@ -157,6 +158,8 @@ def test_frozen_in_the_middle_of_a_copy(world: World) -> None:
         produce(world, 20_000)
         eventually(lambda: world.one(copies, "Lock") > 0, True)
         frozen.send_signal(signal.SIGSTOP)
+        # It runs on until the system has stopped all its threads, 7 ms on a busy machine: enough to end the COPY.
+        os.waitid(os.P_PID, frozen.pid, os.WSTOPPED)
     eventually(lambda: world.one(copies, "Client") > 0, True)
     world.spawn()
     exact(world, 20_000)
