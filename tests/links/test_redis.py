@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from redis.asyncio.connection import RedisSSLContext
 
@@ -209,8 +210,14 @@ def test_a_server_by_tls_that_stands_still_is_a_miss_and_is_left(
 
 
 async def _answers(settings: Settings) -> bool:
+    """Whether a server answers. What is refused a password by TLS takes its leave while the loop runs."""
+    this = psutil.Process()
+    files = this.num_fds()
     shared = Shared(settings)
     try:
         return await shared.ping()
     finally:
         await shared.close()
+        async with asyncio.timeout(10):
+            while this.num_fds() > files:
+                await asyncio.sleep(0.01)
