@@ -108,7 +108,7 @@ class Deep:
             signs.update(await self._signs(market, interval, lo, hi))
         for sign in sorted(signs):
             inside = first <= sign.start and sign.end <= found.end
-            if not (_tells(found.rows, sign) if inside else await self._is_told(market, interval, sign)):
+            if not _tells(found.rows if inside else await self._rows(market, interval, sign), sign):
                 raise UnavailableError(f"{market}: rows are missing between {sign.start} and {sign.end}.")
 
     async def _begin(self, market: str, interval: str, start: int, certain: int) -> int:
@@ -119,7 +119,7 @@ class Deep:
             sign = signs.pop()
             if start <= sign.start and sign.end <= certain:
                 reach = sign.end
-            elif await self._is_told(market, interval, sign):
+            elif _tells_from_its_first(await self._rows(market, interval, sign), sign):
                 continue
             else:
                 reach = min(certain, sign.end)
@@ -168,10 +168,10 @@ class Deep:
             until = max(until, int(min(found.open.time + SECONDS[interval], found.now)))
         return _Block([row for row in rows if row.is_bar], _certain(found, start, interval), until, time.monotonic())
 
-    async def _is_told(self, market: str, interval: str, sign: _Sign) -> bool:
-        """Whether this interval's rows, asked now, hold all the trading of a bucket that reaches out of the span."""
+    async def _rows(self, market: str, interval: str, sign: _Sign) -> list[Row]:
+        """This interval's rows, asked now, of a bucket that reaches out of the span."""
         found = await self._vendor.fetch(market, interval, sign.start, sign.end)
-        return _tells(found.rows + ([found.open] if found.open is not None else []), sign)
+        return found.rows + ([found.open] if found.open is not None else [])
 
     async def _confirm(self, market: str, interval: str, start: int, reach: int) -> None:
         """Ask again before a whole past is given up by the minute: an outage can look the same. Raises
@@ -208,11 +208,23 @@ def _certain(found: Fetched, start: int, interval: str) -> int:
     return bar
 
 
-def _tells(rows: Sequence[Row], sign: _Sign) -> bool:
+def _tells(rows: Sequence[Row], sign: _Sign, rounding: Decimal = ROUNDING) -> bool:
     """Whether rows hold all the trading of a coarser bucket."""
-    bars = [row for row in rows if row.is_bar and sign.start <= row.time < sign.end]
+    bars = _inside(rows, sign)
     volume = sum((Decimal(row.volume) for row in bars), Decimal(0))
-    return bool(bars) and volume >= Decimal(sign.row.volume) * (1 - ROUNDING)
+    return bool(bars) and volume >= Decimal(sign.row.volume) * (1 - rounding)
+
+
+def _tells_from_its_first(rows: Sequence[Row], sign: _Sign) -> bool:
+    """The same where rows may begin at a horizon: before it may lie less than the rounding (a trade of 0.0000012 in an
+    hour of 1.3 did), but then the coarser bucket opens with another price."""
+    if _tells(rows, sign, Decimal(0)):
+        return True
+    return _tells(rows, sign) and Decimal(_inside(rows, sign)[0].open) == Decimal(sign.row.open)
+
+
+def _inside(rows: Sequence[Row], sign: _Sign) -> list[Row]:
+    return [row for row in rows if row.is_bar and sign.start <= row.time < sign.end]
 
 
 def _is_covered(rows: Sequence[Row], start: int) -> bool:

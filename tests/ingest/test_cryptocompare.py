@@ -130,6 +130,15 @@ def test_beyond_the_minutes_horizon_the_hours_show_what_is_missing(beyond: str) 
 
 
 @pytest.mark.parametrize("beyond", ["zeros", "error", "empty", "later"])
+def test_a_minute_beyond_the_horizon_that_is_less_than_the_rounding_is_missing_all_the_same(beyond: str) -> None:
+    hour = TODAY - 7 * DAY + 15 * 3_600
+    vendor = Vendor(minutes(TODAY - 12 * DAY, NOW) | {hour: (99.0, 0.000001)}, NOW, beyond)
+    vendor.reach = {"histominute": hour + 60}
+    found = history(vendor, "1m", TODAY - 7 * DAY, TODAY - 6 * DAY)
+    assert (found.start, str(found.bars[0].ts)) == (at(hour + 60), f"{at(hour + 60):%FT%TZ}")
+
+
+@pytest.mark.parametrize("beyond", ["zeros", "error", "empty", "later"])
 def test_beyond_the_hours_horizon_the_days_show_what_is_missing(beyond: str) -> None:
     vendor = Vendor(minutes(TODAY - 300 * DAY, NOW, step=7200), NOW, beyond)
     vendor.reach = {"histominute": TODAY - 7 * DAY, "histohour": TODAY - 90 * DAY}
