@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka import KafkaError as Code
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
@@ -144,7 +144,9 @@ class Member:
         if error.code() == Code._PARTITION_EOF:
             self._eof[partition] = message.offset()
         elif error.code() in _OUT:
-            self._out.add(partition)
+            # Where nobody has started it, it was fetched from 0 before it was paused, and its log begins later.
+            if self._held.get(partition) is not None:
+                self._out.add(partition)
         else:
             self._fail(error)
 
@@ -155,9 +157,9 @@ class Member:
             self._failure = ClientError(error.str())
 
     def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
-        # Any position: without one it would ask Kafka for its own. From 0 it may fetch before it hears that it is to
-        # pause, and where a log begins later that is outside it.
-        client.assign([TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions])
+        # Any number: without one it would ask Kafka, whose answer can undo a seek that was made meanwhile. From the end
+        # 1 of 233 partitions so skipped what they were started at.
+        client.assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
         client.pause(partitions)
         self._owed = None
         self._held = {Partition(p.topic, p.partition): None for p in partitions}
@@ -200,7 +202,7 @@ class Member:
 
     def _assign_again(self, partition: Partition) -> None:
         self._held |= self.positions(set(self._held) - {partition})
-        self._client.assign([TopicPartition(*p, OFFSET_END if at is None else at) for p, at in self._held.items()])
+        self._client.assign([TopicPartition(*p, at or 0) for p, at in self._held.items()])
         self._client.pause([TopicPartition(*p) for p in self._paused])
 
     def pause(self, partitions: Iterable[Partition]) -> None:
