@@ -157,8 +157,8 @@ class Member:
             self._failure = ClientError(error.str())
 
     def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
-        # Any number: without one it would ask Kafka, whose answer can undo a seek that was made meanwhile. From the end
-        # 1 of 233 partitions so skipped what they were started at.
+        # A number, so that no position is asked for. Assigned at the end, a partition that was then started at 0 stood
+        # at its end all the same, its records unread: in 1 of 233 members on a busy machine.
         client.assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
         client.pause(partitions)
         self._owed = None

@@ -218,9 +218,9 @@ def _tells(rows: Sequence[Row], sign: _Sign, rounding: Decimal = ROUNDING) -> bo
 def _tells_from_its_first(rows: Sequence[Row], sign: _Sign) -> bool:
     """The same where rows may begin at a horizon: before it may lie less than the rounding (a trade of 0.0000012 in an
     hour of 1.3 did), but then the coarser bucket opens with another price."""
-    if _tells(rows, sign, Decimal(0)):
-        return True
-    return _tells(rows, sign) and Decimal(_inside(rows, sign)[0].open) == Decimal(sign.row.open)
+    bars = _inside(rows, sign)
+    begins = bool(bars) and Decimal(bars[0].open) == Decimal(sign.row.open)
+    return _tells(rows, sign, ROUNDING if begins else Decimal(0))
 
 
 def _inside(rows: Sequence[Row], sign: _Sign) -> list[Row]:
