@@ -14,9 +14,9 @@ from barwright.ingest.states import Topic
 class Claim:
     """This process's hold on a partition from one assignment to its end.
 
-    `generation` fences it in the database; `next` is the offset to be read next, `begun` where it began; `lost` says
-    that what is still in hand must be dropped. `slow_until` is the monotonic time up to which its batches take the slow
-    path. `state` is the state machine of a topic with history.
+    `generation` fences it in the database; `next` is the offset to be read next, `begun` where it began, `doubted` the
+    first offset that was read beyond that; `lost` says that what is still in hand must be dropped. `slow_until` is the
+    monotonic time up to which its batches take the slow path. `state` is the state machine of a topic with history.
     """
 
     topic: str
@@ -28,8 +28,20 @@ class Claim:
     state: Topic | None = None
     lost: bool = False
     begun: int = 0
+    doubted: int = -1
     landed: int = 0
     slow_until: float = 0.0
+
+    def doubts(self, first: int) -> bool:
+        """Whether the first records, from offset `first` on, are to be read once more, since those before are missing.
+
+        The log may have none there: control records, or it is compacted. Then they begin there again. Or the client was
+        not where it was put, as librdkafka was not in 1 of 233 members: assigned at a log's end, on a busy machine.
+        """
+        if self.next > self.begun or first in (self.next, self.doubted):
+            return False
+        self.doubted = first
+        return True
 
     def lose(self) -> None:
         """It is no longer ours."""

@@ -99,7 +99,9 @@ class Session:
             return
         if records[0][0] < claim.next:
             records = [record for record in records if record[0] >= claim.next]
-        if records:
+        if records and claim.doubts(records[0][0]):
+            self._read_from(partition, claim)
+        elif records:
             chunk = Chunk(claim, claim.next, records)
             claim.next = chunk.end
             self._homes[partition].put(chunk)
@@ -252,7 +254,12 @@ class Session:
             self._claims[partition] = claim
             self._waiting.discard(partition)
         metrics.TAKEOVERS[metrics.topics_of(bool(self.topic))].inc()
-        if not self.consumer.start_at(partition, claim.next):
-            self._gone([partition])
-        elif claim.state:
+        if self._read_from(partition, claim) and claim.state:
             claim.state.send("subscribed")
+
+    def _read_from(self, partition: Partition, claim: Claim) -> bool:
+        """Put the client where the claim stands; False where the partition is no longer ours."""
+        is_ours = self.consumer.start_at(partition, claim.next)
+        if not is_ours:
+            self._gone([partition])
+        return is_ours

@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -69,6 +70,16 @@ class World:
         """The one producer of this test."""
         self._producer = self._producer or kafka.producer(self.settings, linger_ms=5)
         return self._producer
+
+    def send_at_once(self, topic: str, *messages: bytes, abort: bool) -> None:
+        """Produce records to partition 0 in a transaction, or take them back; either leaves a control record."""
+        with closing(kafka.producer(self.settings, transactional_id=topic)) as producer:
+            producer.init_transactions()
+            producer.begin_transaction()
+            for message in messages:
+                producer.send(topic, value=message, partition=0)
+            producer.flush()
+            producer.abort_transaction() if abort else producer.commit_transaction()
 
     def start(self) -> threading.Event:
         """Ingest in a thread; returns the event that stops it."""

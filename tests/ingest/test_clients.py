@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 
 from barwright.ingest.kafka import Consumer, Membership, OutOfRangeError, Partition, member
 from tests.ingest.conftest import BOTH, World, eventually
@@ -80,17 +80,8 @@ def test_the_only_dynamic_topic_is_deleted_and_another_comes(world: World) -> No
 def test_a_transactions_end_counts_as_read(world: World) -> None:
     """Its control record is in the log and never given to us: a position before it would look as if stuck."""
     topic = world.topic(partitions=1)
-    producer = KafkaProducer(
-        bootstrap_servers=world.settings.kafka_bootstrap_servers, transactional_id=topic, acks="all"
-    )
-    producer.init_transactions()
     for abort in (False, True):
-        producer.begin_transaction()
-        for _ in range(3):
-            producer.send(topic, value=b"x", partition=0)
-        producer.flush()
-        producer.abort_transaction() if abort else producer.commit_transaction()
-    producer.close()
+        world.send_at_once(topic, *[b"x"] * 3, abort=abort)
     one = Partition(topic, 0)
     with joined(world, topic) as consumer:
         assert consumer.start_at(one, 0)

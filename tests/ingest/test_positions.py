@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections.abc import Iterator
@@ -14,12 +15,12 @@ from psycopg import errors
 
 from barwright import sql
 from barwright.ingest.claims import Claim
-from barwright.ingest.kafka import Partition
+from barwright.ingest.kafka import Consumer, Partition
 from barwright.ingest.landing import FencedError, Landing
 from barwright.ingest.store import Store
 from barwright.ingest.takeover import take_all
-from tests.ingest.conftest import World, batch_of, claim_of, eventually
-from tests.ingest.messages import TOPIC_ID, trade
+from tests.ingest.conftest import BOTH, World, batch_of, claim_of, eventually
+from tests.ingest.messages import TOPIC_ID, encode, trade
 
 COUNT = "select count(*) from ticks"
 
@@ -99,6 +100,37 @@ def test_a_log_that_begins_late_is_no_skip_for_who_never_read_it(world: World) -
     world.start()
     eventually(lambda: world.one(COUNT), 6)
     assert world.one("select sum(skipped) from ingest_offset") == 0
+
+
+@BOTH
+def test_a_client_that_is_not_where_it_was_put_skips_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As librdkafka was not, when the broker's answer to where the log ends came after it had been put at 0."""
+    of = importlib.import_module(f"barwright.ingest.{world.settings.kafka_client.replace('-', '_')}").Member
+    start_at, asked = of.start_at, []
+
+    def elsewhere(self: Consumer, partition: Partition, offset: int) -> bool:
+        asked.append(offset)
+        return bool(start_at(self, partition, offset if asked[1:] else offset + 3))
+
+    monkeypatch.setattr(of, "start_at", elsewhere)
+    world.topic(partitions=1)
+    world.send(*(trade(n) for n in range(5)))
+    world.start()
+    eventually(lambda: world.one(COUNT), 5)
+    assert world.one("select next_offset from ingest_offset") == 5
+    assert asked == [0, 0]
+
+
+@BOTH
+def test_a_log_without_the_offset_of_the_position_is_asked_once_more_and_read(world: World) -> None:
+    """A transaction that was taken back stands where ingest is to begin."""
+    topic = world.topic(partitions=1)
+    world.send_at_once(topic, *(encode(trade(100 + n)) for n in range(3)), abort=True)
+    world.send(*(trade(n) for n in range(5)))
+    world.start()
+    eventually(lambda: world.one(COUNT), 5)
+    assert world.one("select next_offset from ingest_offset") == 9
+    assert world.one("select array_agg(seq order by seq) from ticks") == list(range(5))
 
 
 def test_a_position_beyond_the_log_goes_back_to_its_end(world: World) -> None:
